@@ -1,0 +1,32 @@
+# make demo   install into .venv and run the main job on the embedded default
+# make test   install, lint, type-check and run all tests
+# make install   only install
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: install demo test lint docs-figures clean
+
+install: $(VENV)/.installed
+
+# torch first and on its own: with it in place, nothing that follows pulls another build over it.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("fimp needs Python 3.11 or newer, found " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[scanpy,dev]'
+	touch $@
+
+demo: install
+	$(BIN)/fimp demo
+
+lint: install
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/mypy
+
+test: lint
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 tests src
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache fimp_results

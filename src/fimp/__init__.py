@@ -1,0 +1,42 @@
+"""FIMP: message passing with foundation models on graphs of token sequences (arXiv 2210.09475)."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fimp import data, models, nn, ops, tasks, tokenizers, train
+    from fimp.errors import FIMPError
+    from fimp.estimators import ExpressionModel, load
+
+__version__ = "0.1.0"
+
+_MODULES = ("analysis", "data", "models", "nn", "ops", "tasks", "tokenizers", "train")
+_NAMES = {"ExpressionModel": "fimp.estimators", "load": "fimp.estimators", "FIMPError": "fimp.errors"}
+
+__all__ = [
+    "ExpressionModel",
+    "FIMPError",
+    "data",
+    "load",
+    "models",
+    "nn",
+    "ops",
+    "tasks",
+    "tokenizers",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use: torch, PyG and Lightning take seconds, and ``fimp --help`` needs none of them."""
+    if name in _MODULES:
+        return importlib.import_module(f"fimp.{name}")
+    if name in _NAMES:
+        return getattr(importlib.import_module(_NAMES[name]), name)
+    raise AttributeError(f"module 'fimp' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

@@ -1,0 +1,27 @@
+"""Files to graphs: readers, neighbour graphs, splits, masking, simulators and named datasets."""
+
+from fimp.data import simulate
+from fimp.data.cells import CellOptions, load_cells
+from fimp.data.datasets import DATASETS, load_dataset
+from fimp.data.graphs import adjacency_graph, delaunay_graph, expression_graph, knn_graph, radius_graph
+from fimp.data.masking import CellTokens, Masking, TokenSampler
+from fimp.data.splits import block_split, crop, random_split
+
+__all__ = [
+    "DATASETS",
+    "CellOptions",
+    "CellTokens",
+    "Masking",
+    "TokenSampler",
+    "adjacency_graph",
+    "block_split",
+    "crop",
+    "delaunay_graph",
+    "expression_graph",
+    "knn_graph",
+    "load_cells",
+    "load_dataset",
+    "radius_graph",
+    "random_split",
+    "simulate",
+]

@@ -1,0 +1,102 @@
+"""Neighbour graphs: who sends messages to whom."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import sparse
+from torch import Tensor
+
+from fimp.errors import FIMPError
+
+
+def knn_graph(positions: NDArray[np.floating], neighbors: int) -> Tensor:
+    """Every node receives from its ``neighbors`` nearest other nodes: ``edge_index [2, N * neighbors]``.
+
+    Parameters
+    ----------
+    positions
+        Coordinates ``[N, dimensions]``. Nodes at the same place are neighbours of each other.
+    neighbors
+        Number of neighbours; N - 1 where there are fewer other nodes.
+    """
+    from sklearn.neighbors import NearestNeighbors
+
+    count = len(positions)
+    neighbors = min(neighbors, count - 1)
+    if neighbors < 1:
+        return torch.zeros(2, 0, dtype=torch.int64)
+    # Without an argument a node is not its own neighbour, even among nodes at one place.
+    near = NearestNeighbors(n_neighbors=neighbors).fit(positions).kneighbors(return_distance=False)
+    return _edges(near.ravel(), np.repeat(np.arange(count), neighbors))
+
+
+def radius_graph(positions: NDArray[np.floating], radius: float) -> Tensor:
+    """Every node receives from all other nodes within ``radius`` (in the unit of the coordinates)."""
+    from sklearn.neighbors import NearestNeighbors
+
+    near = NearestNeighbors(radius=radius).fit(positions).radius_neighbors(return_distance=False)
+    counts = np.array([len(found) for found in near])
+    return _edges(np.concatenate([*near, np.zeros(0, np.int64)]), np.repeat(np.arange(len(positions)), counts))
+
+
+def median_neighbor_distance(positions: NDArray[np.floating], neighbors: int) -> float:
+    """Median distance to the ``neighbors``-th nearest other node: a radius for that many neighbours."""
+    from sklearn.neighbors import NearestNeighbors
+
+    neighbors = min(neighbors, len(positions) - 1)
+    distance = NearestNeighbors(n_neighbors=neighbors).fit(positions).kneighbors()[0]
+    return float(np.median(distance[:, -1]))
+
+
+def delaunay_graph(positions: NDArray[np.floating]) -> Tensor:
+    """Edges of the Delaunay triangulation (2-D) or tetrahedralisation (3-D), both directions.
+
+    Raises
+    ------
+    FIMPError
+        If the nodes are too few, or lie on a line (2-D) or plane (3-D).
+    """
+    from scipy.spatial import Delaunay, QhullError
+
+    try:
+        simplices = Delaunay(positions).simplices
+    except (QhullError, ValueError) as error:
+        raise FIMPError(
+            f"--graph delaunay: {len(positions)} nodes in {positions.shape[1]}-D have no triangulation "
+            "(too few, or on one line or plane); use --graph knn"
+        ) from error
+    corners = range(simplices.shape[1])
+    pairs = np.concatenate([simplices[:, [a, b]] for a in corners for b in corners if a != b])
+    pairs = np.unique(pairs, axis=0)
+    return _edges(pairs[:, 0], pairs[:, 1])
+
+
+def adjacency_graph(adjacency: sparse.spmatrix) -> Tensor:
+    """Edges of a connectivity matrix: row i lists the nodes that i receives from. Weights are ignored."""
+    matrix = sparse.coo_matrix(adjacency)
+    keep = (matrix.data != 0) & (matrix.row != matrix.col)
+    return _edges(matrix.col[keep], matrix.row[keep])
+
+
+def expression_graph(values: sparse.csr_matrix, neighbors: int, components: int = 50) -> Tensor:
+    """k nearest neighbours in the principal components of expression, for cells without coordinates."""
+    from sklearn.decomposition import PCA
+
+    components = min(components, min(values.shape) - 1)
+    if components < 1:
+        return knn_graph(values.toarray(), neighbors)
+    # arpack accepts sparse input and never centres it explicitly; its start vector is seeded.
+    reduced = PCA(components, svd_solver="arpack", random_state=0).fit_transform(values.astype(np.float64))
+    return knn_graph(reduced, neighbors)
+
+
+def shuffle_sources(edge_index: Tensor, seed: int) -> Tensor:
+    """Control: permute the sources of all edges, keeping every in- and out-degree."""
+    order = np.random.default_rng(seed).permutation(edge_index.size(1))
+    return torch.stack([edge_index[0, torch.from_numpy(order)], edge_index[1]])
+
+
+def _edges(src: NDArray, dst: NDArray) -> Tensor:
+    return torch.from_numpy(np.stack([src.astype(np.int64), dst.astype(np.int64)]))

@@ -1,0 +1,149 @@
+"""Simulated data whose truth is known."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fimp.errors import FIMPError
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+
+def tissue(
+    n_cells: int = 2000,
+    n_genes: int = 40,
+    n_types: int = 3,
+    n_pairs: int = 8,
+    strength: float = 1.0,
+    seed: int = 0,
+) -> AnnData:
+    """A tissue in which cells of one type tell cells of another type what to express.
+
+    For every planted pair, cells of a sender type differ in how much of a ligand gene they express, and a
+    cell of the receiver type expresses the receptor gene more the more ligand the senders around it
+    express. Nothing inside the receiver tells its level, so the receptor can only be predicted by who
+    sees the neighbours' ligand.
+
+    Parameters
+    ----------
+    n_cells, n_genes
+        Size of the count matrix. Genes ``2 * n_pairs`` and up are markers of cell types.
+    n_types
+        Number of cell types, at least 2; they lie in mixed, smooth domains.
+    n_pairs
+        Number of planted ligand-receptor pairs.
+    strength
+        Change of the receptor's log expression per standard deviation of its neighbours' ligand;
+        0 plants nothing.
+    seed
+        Seed of everything.
+
+    Returns
+    -------
+    AnnData
+        Raw counts in ``X`` (sparse ``[n_cells, n_genes]``), ``obs["cell_type"]``, ``obsm["spatial"]`` in
+        micrometres and ``uns["planted_pairs"]`` with arrays ``ligand``, ``receptor``, ``sender``,
+        ``receiver`` (gene and type names).
+
+    Raises
+    ------
+    FIMPError
+        If the sizes do not fit together.
+    """
+    if n_types < 2 or n_pairs < 1 or n_genes < 2 * n_pairs or n_cells < 10:
+        raise FIMPError(
+            f"tissue: n_cells={n_cells}, n_genes={n_genes}, n_types={n_types}, n_pairs={n_pairs}; wanted at least "
+            "10 cells, 2 types, 1 pair and 2 genes per pair"
+        )
+    generator = np.random.default_rng([seed, 11])
+    positions = _positions(n_cells, generator)
+    near = _neighbors(positions, 8)
+    cell_type = _types(positions, near, n_types, generator)
+    log_rate = 1.2 + 0.8 * generator.standard_normal((n_types, n_genes))[cell_type]
+    sender = np.arange(n_pairs) % n_types
+    receiver = (sender + 1 + generator.integers(0, n_types - 1, n_pairs)) % n_types
+    for pair in range(n_pairs):
+        is_sender = cell_type == sender[pair]
+        level = np.where(is_sender, _patches(near, generator), 0.0)
+        senders = is_sender[near].sum(axis=1)
+        heard = level[near].sum(axis=1) / np.maximum(senders, 1)
+        hears = (cell_type == receiver[pair]) & (senders > 0)
+        if hears.any():
+            heard = heard / max(float(heard[hears].std()), 1e-9)
+        log_rate[:, 2 * pair] = 2.0 + level
+        log_rate[:, 2 * pair + 1] = 2.0 + np.where(hears, strength * heard, 0.0)
+    size = np.exp(0.25 * generator.standard_normal((n_cells, 1)))
+    counts = generator.poisson(size * np.exp(log_rate))
+    return _to_anndata(counts, cell_type, positions, sender, receiver)
+
+
+def _positions(count: int, generator: np.random.Generator) -> NDArray[np.float64]:
+    """A jittered square grid, 10 um apart."""
+    side = int(np.ceil(np.sqrt(count)))
+    grid = np.stack(np.meshgrid(np.arange(side), np.arange(side)), axis=-1).reshape(-1, 2)[:count]
+    return 10.0 * (grid + generator.uniform(-0.3, 0.3, grid.shape))
+
+
+def _neighbors(positions: NDArray[np.float64], count: int) -> NDArray[np.int64]:
+    from sklearn.neighbors import NearestNeighbors
+
+    count = min(count, len(positions) - 1)
+    found: NDArray[np.int64] = NearestNeighbors(n_neighbors=count).fit(positions).kneighbors(return_distance=False)
+    return found
+
+
+def _patches(near: NDArray[np.int64], generator: np.random.Generator) -> NDArray[np.float64]:
+    """A standardised random field that agrees over about two cell diameters."""
+    field = generator.standard_normal(len(near))
+    for _ in range(2):
+        field = 0.5 * field + 0.5 * field[near].mean(axis=1)
+    return (field - field.mean()) / field.std()
+
+
+def _types(
+    positions: NDArray[np.float64], near: NDArray[np.int64], n_types: int, generator: np.random.Generator
+) -> NDArray[np.int64]:
+    """Smooth domains of one prevailing type, in which every third cell is of a random type."""
+    fields = np.stack([generator.standard_normal(len(positions)) for _ in range(n_types)])
+    for _ in range(20):
+        fields = fields[:, near].mean(axis=2)
+    prevailing = fields.argmax(axis=0)
+    stray = generator.random(len(positions)) < 0.4
+    return np.where(stray, generator.integers(0, n_types, len(positions)), prevailing)
+
+
+def _to_anndata(
+    counts: NDArray[np.int64],
+    cell_type: NDArray[np.int64],
+    positions: NDArray[np.float64],
+    sender: NDArray[np.int64],
+    receiver: NDArray[np.int64],
+) -> AnnData:
+    import anndata
+    import pandas as pd
+    from scipy import sparse
+
+    n_pairs = len(sender)
+    genes = [f"{kind}{pair}" for pair in range(n_pairs) for kind in ("Lig", "Rec")]
+    genes += [f"Mark{index}" for index in range(counts.shape[1] - 2 * n_pairs)]
+    types = np.array([f"type {chr(ord('A') + code)}" for code in range(int(cell_type.max()) + 1)])
+    adata = anndata.AnnData(
+        sparse.csr_matrix(counts, dtype=np.float32),
+        obs=pd.DataFrame(
+            {"cell_type": pd.Categorical(types[cell_type], categories=types)},
+            index=[f"cell{index}" for index in range(len(counts))],
+        ),
+        var=pd.DataFrame(index=genes),
+    )
+    adata.obsm["spatial"] = positions
+    adata.uns["planted_pairs"] = {
+        "ligand": np.array(genes[0 : 2 * n_pairs : 2]),
+        "receptor": np.array(genes[1 : 2 * n_pairs : 2]),
+        "sender": types[np.minimum(sender, len(types) - 1)],
+        "receiver": types[np.minimum(receiver, len(types) - 1)],
+    }
+    return adata

@@ -1,0 +1,74 @@
+"""Which nodes train, validate and test, and which part of a tissue is used at all."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fimp.errors import FIMPError
+
+#: Shares of nodes for training, validation and test (appendix A of the paper).
+SHARES = (0.7, 0.1, 0.2)
+_FEWEST = 10
+
+
+def check_size(num_nodes: int, name: str) -> None:
+    """Raise :class:`FIMPError` where a 70/10/20 split would leave a part empty."""
+    if num_nodes < _FEWEST:
+        raise FIMPError(
+            f"{name}: {num_nodes} cells are too few for a 70/10/20 split; wanted at least {_FEWEST}: "
+            "use a larger file or a larger --fraction"
+        )
+
+
+def random_split(num_nodes: int, seed: int) -> tuple[NDArray[np.int64], ...]:
+    """Indices of training, validation and test nodes, drawn at random."""
+    return _cut(np.random.default_rng([seed, 0]).permutation(num_nodes))
+
+
+def block_split(positions: NDArray[np.floating], seed: int, blocks: int = 10) -> tuple[NDArray[np.int64], ...]:
+    """Split by blocks of neighbouring nodes, so that few test nodes touch training nodes.
+
+    Space is cut ``blocks`` times along its first and ``blocks`` times along its second axis, at quantiles;
+    whole blocks are dealt out, and only the blocks at the seams of the 70/10/20 shares are divided.
+
+    Parameters
+    ----------
+    positions
+        Coordinates ``[N, dimensions]``.
+    seed
+        Seed of the order in which blocks are dealt.
+    blocks
+        Blocks per axis.
+    """
+    generator = np.random.default_rng([seed, 1])
+    cell = np.zeros(len(positions), dtype=np.int64)
+    for axis in range(min(2, positions.shape[1])):
+        edges = np.quantile(positions[:, axis], np.linspace(0, 1, blocks + 1)[1:-1])
+        cell = cell * blocks + np.searchsorted(edges, positions[:, axis], side="right")
+    rank = generator.permutation(cell.max() + 1)
+    return _cut(np.lexsort((positions[:, 0], rank[cell])))
+
+
+def crop(positions: NDArray[np.floating], fraction: float, seed: int = 0) -> NDArray[np.int64]:
+    """The ``fraction`` of nodes nearest to a random one: a contiguous piece (sorted indices).
+
+    Parameters
+    ----------
+    positions
+        Coordinates ``[N, dimensions]``.
+    fraction
+        Share of nodes in (0, 1].
+    seed
+        Seed of the centre.
+    """
+    count = max(1, round(fraction * len(positions)))
+    centre = positions[np.random.default_rng([seed, 2]).integers(len(positions))]
+    distance = np.square(positions - centre).sum(axis=1)
+    return np.sort(np.argsort(distance, kind="stable")[:count])
+
+
+def _cut(order: NDArray[np.int64]) -> tuple[NDArray[np.int64], ...]:
+    first = round(SHARES[0] * len(order))
+    second = round((SHARES[0] + SHARES[1]) * len(order))
+    return tuple(np.sort(part) for part in np.split(order, [first, second]))

@@ -1,0 +1,14 @@
+"""The model that knows nothing of a node: every prediction is a training mean."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from fimp.models.registry import Hyperparameters, ModelSpec, register
+
+
+def _build(hyperparameters: Hyperparameters, in_dim: int) -> nn.Module:
+    return nn.Identity()
+
+
+register(ModelSpec("mean", "training mean of what is predicted; the floor", "none", _build))

@@ -1,0 +1,156 @@
+"""Which models there are, and what their names mean."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from torch import nn
+
+from fimp.errors import FIMPError
+
+#: Suffixes of a model's name that change the graph it is given instead of the model.
+CONTROLS = {
+    "no-edges": "the same model on a graph without edges between nodes",
+    "shuffled-edges": "the same model with the sources of all edges permuted",
+}
+
+
+@dataclass(frozen=True)
+class Hyperparameters:
+    """What is tuned per model.
+
+    Attributes
+    ----------
+    dim
+        Width of hidden states.
+    layers
+        Message passing layers (for ``mlp``: hidden layers).
+    heads
+        Attention heads, where the model has any.
+    dropout, attention_dropout
+        Probabilities of dropping hidden values and attention weights.
+    lr, weight_decay
+        Peak learning rate and decoupled weight decay of AdamW.
+    """
+
+    dim: int = 128
+    layers: int = 2
+    heads: int = 4
+    dropout: float = 0.1
+    attention_dropout: float = 0.0
+    lr: float = 1e-3
+    weight_decay: float = 1e-2
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A kind of model.
+
+    Attributes
+    ----------
+    name
+        Name on the command line.
+    description
+        One line for ``fimp models list`` and the documentation.
+    input
+        ``tokens``: nodes as token sequences. ``vectors``: nodes as one vector. ``none``: nothing at all, the
+        model is its output bias.
+    build
+        ``build(hyperparameters, in_dim)`` makes the network; ``in_dim`` is the length of a node's vector.
+    defaults
+        Hyperparameters it ships with.
+    """
+
+    name: str
+    description: str
+    input: Literal["tokens", "vectors", "none"]
+    build: Callable[[Hyperparameters, int], nn.Module]
+    defaults: Hyperparameters = Hyperparameters()
+
+    @property
+    def trainable(self) -> bool:
+        """Whether there is anything to train."""
+        return self.input != "none"
+
+
+_SPECS: dict[str, ModelSpec] = {}
+
+
+def register(spec: ModelSpec) -> ModelSpec:
+    """Make a model known under its name."""
+    _SPECS[spec.name] = spec
+    return spec
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """A name on the command line, understood.
+
+    Attributes
+    ----------
+    name
+        As it was written, control included.
+    spec
+        The model.
+    control
+        One of :data:`CONTROLS`, or None.
+    hyperparameters
+        Those it will be built and trained with.
+    """
+
+    name: str
+    spec: ModelSpec
+    control: str | None
+    hyperparameters: Hyperparameters
+
+
+def known_models() -> dict[str, ModelSpec]:
+    """All registered models by name."""
+    return dict(_SPECS)
+
+
+def resolve(name: str, **changes: float) -> ModelChoice:
+    """Understand a model's name, such as ``gcn`` or ``fimp-base:no-edges``.
+
+    Parameters
+    ----------
+    name
+        Name, with an optional control after a colon.
+    **changes
+        Hyperparameters other than the defaults.
+
+    Raises
+    ------
+    FIMPError
+        If the model, the control or a hyperparameter is unknown.
+    """
+    base, _, control = name.partition(":")
+    if base not in _SPECS:
+        raise FIMPError(f"--models: {name!r} is unknown; known are {', '.join(_SPECS)}")
+    if control and control not in CONTROLS:
+        raise FIMPError(f"--models: control {control!r} of {name!r} is unknown; known are {', '.join(CONTROLS)}")
+    spec = _SPECS[base]
+    unknown = set(changes) - set(Hyperparameters.__dataclass_fields__)
+    if unknown:
+        known = ", ".join(Hyperparameters.__dataclass_fields__)
+        raise FIMPError(f"{name}: hyperparameter {sorted(unknown)[0]!r} is unknown; known are {known}")
+    return ModelChoice(name, spec, control or None, replace(spec.defaults, **changes))
+
+
+def resolve_all(names: str) -> list[ModelChoice]:
+    """Understand a comma-separated list of models.
+
+    Raises
+    ------
+    FIMPError
+        If it is empty, or names something unknown or something twice.
+    """
+    parts = [part.strip() for part in names.split(",") if part.strip()]
+    if not parts:
+        raise FIMPError(f"--models: empty; name one or more of {', '.join(_SPECS)}")
+    for part in parts:
+        if parts.count(part) > 1:
+            raise FIMPError(f"--models: {part!r} is named {parts.count(part)} times; name it once")
+    return [resolve(part) for part in parts]

@@ -1,0 +1,177 @@
+"""Message creation from scratch: multi-head attention between the tokens of two nodes."""
+
+from __future__ import annotations
+
+from typing import Protocol, Self
+
+import torch
+from torch import Tensor, nn
+
+from fimp import ops
+from fimp.errors import FIMPError
+
+
+class MessageCreator(Protocol):
+    """What :class:`fimp.nn.FIMPConv` asks to make messages and aggregate them.
+
+    Creation and aggregation are one call, because messages of single edges are never held:
+    they would be ``[E, T, D]``.
+    """
+
+    def __call__(
+        self,
+        h_dst: Tensor,
+        h_src: Tensor,
+        edge_index: Tensor,
+        mask_src: Tensor | None = None,
+        edge_weight: Tensor | None = None,
+        aggr: str = "mean",
+    ) -> Tensor:
+        """Aggregated messages ``[N_dst, T, D]``; zero for a node that receives nothing."""
+        ...
+
+    def reset_parameters(self) -> None:
+        """Draw all learnable parameters anew."""
+        ...
+
+
+class CrossNodeAttention(nn.Module):
+    r"""Multi-head cross-attention from a node's tokens to each neighbour's (FIMP-base).
+
+    .. math::
+        M_{ji} = \mathrm{softmax}\!\left(\frac{(H_i W_Q)(H_j W_K)^\top}{\sqrt{d}}\right) H_j W_V
+
+    per head, equations 6 and 7 of arXiv 2210.09475, followed by an output projection. Projections are
+    computed once per node; the output projection, being linear, after the aggregation.
+
+    Parameters
+    ----------
+    dim
+        Model width D.
+    heads
+        Number of attention heads; must divide ``dim``.
+    dropout
+        Probability of dropping an attention weight during training.
+    bias
+        Whether the projections have biases.
+    backend
+        Backend of :func:`fimp.ops.edge_attention`.
+
+    Raises
+    ------
+    FIMPError
+        If ``heads`` does not divide ``dim``.
+    """
+
+    def __init__(
+        self, dim: int, heads: int = 4, dropout: float = 0.0, bias: bool = True, backend: str = "auto"
+    ) -> None:
+        super().__init__()
+        if dim < 1 or heads < 1 or dim % heads:
+            raise FIMPError(f"CrossNodeAttention: heads={heads} does not divide dim={dim}; choose a divisor")
+        self.dim, self.heads, self.dropout, self.backend = dim, heads, dropout, backend
+        self.q_proj = nn.Linear(dim, dim, bias=bias)
+        self.k_proj = nn.Linear(dim, dim, bias=bias)
+        self.v_proj = nn.Linear(dim, dim, bias=bias)
+        self.out_proj = nn.Linear(dim, dim, bias=bias)
+        self.reset_parameters()
+
+    @classmethod
+    def from_multihead(cls, mha: nn.MultiheadAttention, backend: str = "auto") -> Self:
+        """Copy the weights of a ``torch.nn.MultiheadAttention``.
+
+        Raises
+        ------
+        FIMPError
+            If the module has separate key or value widths, or appended key and value biases.
+        """
+        if mha.in_proj_weight is None or mha.bias_k is not None or mha.add_zero_attn:
+            raise FIMPError(
+                "CrossNodeAttention.from_multihead: wanted one width for query, key and value and neither "
+                "add_bias_kv nor add_zero_attn; build the MultiheadAttention without kdim, vdim and these"
+            )
+        bias = mha.in_proj_bias is not None
+        new = cls(mha.embed_dim, mha.num_heads, dropout=mha.dropout, bias=bias, backend=backend)
+        new = new.to(mha.in_proj_weight.device, mha.in_proj_weight.dtype)
+        inputs = (new.q_proj, new.k_proj, new.v_proj)
+        with torch.no_grad():
+            for linear, weight in zip(inputs, mha.in_proj_weight.chunk(3), strict=True):
+                linear.weight.copy_(weight)
+            new.out_proj.weight.copy_(mha.out_proj.weight)
+            if bias:
+                for linear, part in zip(inputs, mha.in_proj_bias.chunk(3), strict=True):
+                    linear.bias.copy_(part)
+                new.out_proj.bias.copy_(mha.out_proj.bias)
+        return new.train(mha.training)
+
+    def reset_parameters(self) -> None:
+        """Glorot weights and zero biases, as ``torch.nn.MultiheadAttention`` starts."""
+        for linear in (self.q_proj, self.k_proj, self.v_proj, self.out_proj):
+            nn.init.xavier_uniform_(linear.weight)
+            if linear.bias is not None:
+                nn.init.zeros_(linear.bias)
+
+    def _split(self, h: Tensor) -> Tensor:
+        return h.unflatten(-1, (self.heads, self.dim // self.heads)).transpose(1, 2)
+
+    def forward(
+        self,
+        h_dst: Tensor,
+        h_src: Tensor,
+        edge_index: Tensor,
+        mask_src: Tensor | None = None,
+        edge_weight: Tensor | None = None,
+        aggr: str = "mean",
+    ) -> Tensor:
+        """Make the messages of all edges and aggregate them at their destinations.
+
+        Parameters
+        ----------
+        h_dst, h_src
+            Tokens of destinations ``[N_dst, T, D]`` and sources ``[N_src, S, D]``.
+        edge_index
+            ``[2, E]``, source in row 0 and destination in row 1.
+        mask_src
+            ``[N_src, S]``, True = real token.
+        edge_weight
+            ``[E]`` weights in the aggregation.
+        aggr
+            ``"mean"`` or ``"sum"``.
+
+        Returns
+        -------
+        Tensor
+            ``[N_dst, T, D]``, exactly zero for a node that receives nothing.
+        """
+        attended = ops.edge_attention(
+            self._split(self.q_proj(h_dst)),
+            self._split(self.k_proj(h_src)),
+            self._split(self.v_proj(h_src)),
+            edge_index,
+            key_mask=mask_src,
+            edge_weight=edge_weight,
+            aggr=aggr,
+            dropout=self.dropout if self.training else 0.0,
+            backend=self.backend,
+        )
+        out = torch.nn.functional.linear(attended.transpose(1, 2).flatten(2), self.out_proj.weight)
+        if self.out_proj.bias is None:
+            return out
+        # Every message carries the output bias once, so it is scaled like the messages themselves.
+        total = ops.message_weight(edge_index, h_dst.size(0), mask_src, edge_weight, dtype=out.dtype)
+        times = (total != 0).to(out.dtype) if aggr == "mean" else total
+        return out + times[:, None, None] * self.out_proj.bias
+
+    @torch.no_grad()
+    def attention(
+        self, h_dst: Tensor, h_src: Tensor, edge_index: Tensor, mask_src: Tensor | None = None
+    ) -> Tensor:
+        """Attention weights of the given edges averaged over heads, ``[E, T, S]``."""
+        weights = ops.edge_attention_weights(
+            self._split(self.q_proj(h_dst)), self._split(self.k_proj(h_src)), edge_index, key_mask=mask_src
+        )
+        return weights.mean(1)
+
+    def extra_repr(self) -> str:
+        """Width, heads and dropout for ``repr``."""
+        return f"dim={self.dim}, heads={self.heads}, dropout={self.dropout}"

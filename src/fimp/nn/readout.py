@@ -1,0 +1,11 @@
+"""From the tokens of a node to one vector."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+
+def mean_tokens(h: Tensor, mask: Tensor) -> Tensor:
+    """Mean over the real tokens of each node: ``[N, T, D]``, ``[N, T]`` to ``[N, D]``; zero without any."""
+    count = mask.sum(1, keepdim=True).clamp(min=1)
+    return h.masked_fill(~mask[:, :, None], 0.0).sum(1) / count

@@ -1,0 +1,280 @@
+"""Predict the hidden expression values of cells (paper table 1, appendix B.2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import sparse
+from torch import Tensor, nn
+from torch_geometric.data import Data
+
+from fimp.data.cells import to_scipy
+from fimp.data.graphs import shuffle_sources
+from fimp.data.masking import CellTokens, Masking, TokenSampler
+from fimp.data.splits import block_split, random_split
+from fimp.data.subgraph import Subgraph
+from fimp.errors import FIMPError
+from fimp.models.registry import ModelChoice
+from fimp.nn.readout import mean_tokens
+from fimp.tasks.base import PARTS
+from fimp.tokenizers import GeneProfile, GeneTokenizer
+
+
+@dataclass(frozen=True)
+class ExpressionOptions:
+    """Settings of the task.
+
+    Attributes
+    ----------
+    tokens
+        Most genes sampled per cell and epoch, T.
+    mask_ratio
+        Share of the sampled genes whose value is hidden.
+    zeros
+        Share of tokens drawn from genes that the cell does not express; 0 as in the paper.
+    split
+        ``random`` or ``blocks`` (of neighbouring cells).
+    normalize
+        ``total``: cells scaled by their total count, the field's convention. ``visible``: what models see
+        is scaled by the visible counts alone, so that no trace of the hidden counts remains.
+    """
+
+    tokens: int = 50
+    mask_ratio: float = 0.8
+    zeros: float = 0.0
+    split: str = "random"
+    normalize: str = "total"
+
+    def __post_init__(self) -> None:
+        if self.tokens < 1:
+            raise FIMPError(f"--tokens: {self.tokens} is below 1; use 50, for instance")
+        if not 0.0 < self.mask_ratio <= 1.0:
+            raise FIMPError(f"mask_ratio: {self.mask_ratio} is outside (0, 1]; use 0.8, for instance")
+        if not 0.0 <= self.zeros < 1.0:
+            raise FIMPError(f"zeros: {self.zeros} is outside [0, 1); use 0.5, for instance")
+        if self.split not in ("random", "blocks"):
+            raise FIMPError(f"--split: {self.split!r} is unknown; use random or blocks")
+        if self.normalize not in ("total", "visible"):
+            raise FIMPError(f"--normalize: {self.normalize!r} is unknown; use total or visible")
+
+
+class ExpressionNetwork(nn.Module):
+    """A model between a tokenizer and a head that predicts values of genes.
+
+    Every prediction is ``mean_g + deviation * head(state, gene)``: all models start from the training mean
+    of each gene and learn what differs.
+
+    Parameters
+    ----------
+    choice
+        Model and hyperparameters.
+    gene_mean
+        Mean value of each gene in training cells, ``[G]``; the start of the output bias.
+    gene_deviation
+        Standard deviation of each gene's values around it, ``[G]``; values are shown to models in its unit.
+    deviation
+        The same over all genes together.
+    """
+
+    def __init__(
+        self, choice: ModelChoice, gene_mean: Tensor, gene_deviation: Tensor, deviation: float
+    ) -> None:
+        super().__init__()
+        genes, h = len(gene_mean), choice.hyperparameters
+        self.input = choice.spec.input
+        self.deviation = deviation
+        self.register_buffer("gene_mean", gene_mean)
+        self.register_buffer("gene_deviation", gene_deviation)
+        self.bias = nn.Parameter(torch.zeros(genes), requires_grad=choice.spec.trainable)
+        self.hops = 0
+        if self.input == "tokens":
+            self.tokenizer: nn.Module = GeneTokenizer(genes, h.dim)
+            self.model = choice.spec.build(h, h.dim)
+            self.hops = self.model.hops
+            self.gene_weight = nn.Embedding(genes, h.dim)
+            nn.init.zeros_(self.gene_weight.weight)
+            self.shared_weight = nn.Linear(h.dim, 1, bias=False)
+            nn.init.zeros_(self.shared_weight.weight)
+        elif self.input == "vectors":
+            self.tokenizer = GeneProfile(genes)
+            self.model = choice.spec.build(h, self.tokenizer.out_dim)
+            self.hops = self.model.hops
+            self.head = nn.Linear(self.model.out_dim, genes, bias=False)
+            nn.init.zeros_(self.head.weight)
+
+    def forward(self, tokens: CellTokens, graph: Subgraph) -> Tensor:
+        """Predicted values of the seeds' tokens, ``[seeds, T]``."""
+        genes = tokens.genes[: graph.num_seeds]
+        out = self.bias[genes]
+        if self.input != "none":
+            h = self._states(tokens, graph)
+            if self.input == "tokens":
+                out = out + (h * self.gene_weight(genes)).sum(-1) + self.shared_weight(h).squeeze(-1)
+            else:
+                out = out + self.head(h).gather(1, genes)
+        return self.gene_mean[genes] + self.deviation * out
+
+    def embed(self, tokens: CellTokens, graph: Subgraph) -> Tensor:
+        """One vector per seed, ``[seeds, D]``: the mean of its tokens' states, or its vector."""
+        if self.input == "none":
+            raise FIMPError("embed: the model 'mean' has no states; use another model")
+        h = self._states(tokens, graph)
+        return mean_tokens(h, tokens.mask[: graph.num_seeds]) if self.input == "tokens" else h
+
+    def _states(self, tokens: CellTokens, graph: Subgraph) -> Tensor:
+        values = (tokens.values - self.gene_mean[tokens.genes]) / self.gene_deviation[tokens.genes]
+        inputs = (tokens.genes, values, tokens.mask, tokens.hidden)
+        if self.input == "tokens":
+            h, mask = self.tokenizer(*inputs)
+            out: Tensor = self.model(h, mask, tokens.hidden, graph)
+        else:
+            out = self.model(self.tokenizer(*inputs), graph)
+        return out
+
+
+class ExpressionTask:
+    """Masked expression prediction on a graph of cells; see :class:`fimp.tasks.base.Task`.
+
+    What is trained on expressed genes alone (``zeros=0``) estimates a gene's expression *given that the
+    cell expresses it*.
+
+    Parameters
+    ----------
+    data
+        From :func:`fimp.data.load_cells`.
+    options
+        Settings.
+    seed
+        Seed of split, draws and weights.
+    """
+
+    name: ClassVar[str] = "expression"
+    metrics: ClassVar[dict[str, str]] = {"mse": "min", "r2": "max", "r2_gene": "max"}
+    monitor: ClassVar[str] = "r2"
+
+    def __init__(self, data: Data, options: ExpressionOptions = ExpressionOptions(), seed: int = 0) -> None:
+        self.data, self.options, self.seed = data, options, seed
+        values = to_scipy(data.x)
+        if options.split == "blocks":
+            if data.pos is None:
+                raise FIMPError(f"{data.name}: --split blocks needs coordinates; use --split random")
+            parts = block_split(data.pos.numpy(), seed)
+        else:
+            parts = random_split(data.num_nodes, seed)
+        self.split = dict(zip(PARTS, parts, strict=True))
+        self.sampler = TokenSampler(values, _masking(data, values, options), seed, _numpy(data.scale))
+        self.gene_mean, self.gene_deviation, self.deviation = gene_statistics(
+            values[self.split["train"]], options.tokens, options.zeros
+        )
+
+    def inputs(self, nodes: NDArray[np.int64], epoch: int) -> CellTokens:
+        """Tokens of some cells in an epoch."""
+        return self.sampler.draw(nodes, epoch)
+
+    def network(self, choice: ModelChoice) -> ExpressionNetwork:
+        """The model with gene tokenizer and expression head."""
+        return ExpressionNetwork(choice, self.gene_mean, self.gene_deviation, self.deviation)
+
+    def edges(self, choice: ModelChoice) -> Tensor:
+        """Edges ``[2, E]`` after the model's control."""
+        edge_index: Tensor = self.data.edge_index
+        if choice.control == "no-edges":
+            return edge_index[:, :0]
+        return shuffle_sources(edge_index, self.seed) if choice.control else edge_index
+
+    def loss(self, prediction: Tensor, inputs: CellTokens) -> Tensor:
+        """Mean squared error of the hidden values."""
+        squared = torch.where(inputs.hidden, prediction - inputs.targets, 0.0).square()
+        return squared.sum() / inputs.hidden.sum().clamp(min=1)
+
+    def outcome(self, prediction: Tensor, inputs: CellTokens) -> tuple[Tensor, ...]:
+        """Prediction, truth and gene of every hidden value."""
+        hidden = inputs.hidden
+        return prediction[hidden], inputs.targets[hidden], inputs.genes[hidden]
+
+    def score(self, outcome: tuple[Tensor, ...]) -> dict[str, float]:
+        """Mean squared error, pooled R2, and the mean over genes of each gene's own R2.
+
+        R2 is 1 - SSE / SST over all hidden values. Genes that have fewer than two or all equal values
+        have no R2 of their own. A score that does not exist is NaN.
+        """
+        predicted, truth, gene = (part.double() if part.is_floating_point() else part for part in outcome)
+        error = (predicted - truth).square()
+        size = int(gene.max()) + 1 if len(gene) else 0
+
+        def per_gene(values: Tensor) -> Tensor:
+            return torch.zeros(size, dtype=torch.float64).index_add(0, gene, values)
+
+        count = per_gene(torch.ones_like(truth))
+        centred = truth - (per_gene(truth) / count.clamp(min=1))[gene]
+        spread = per_gene(centred.square())
+        has_r2 = (count >= 2) & (spread > 1e-12)
+        r2_gene = 1.0 - per_gene(error)[has_r2] / spread[has_r2]
+        total = (truth - truth.mean()).square().sum()
+        return {
+            "mse": float(error.mean()),
+            "r2": float(1.0 - error.sum() / total) if total > 0 else float("nan"),
+            "r2_gene": float(r2_gene.mean()),
+        }
+
+
+def gene_statistics(
+    values: sparse.csr_matrix, tokens: int, zeros: float
+) -> tuple[Tensor, Tensor, float]:
+    """Mean and deviation of each gene among the tokens that training draws.
+
+    Parameters
+    ----------
+    values
+        Values of the training cells, CSR ``[n, G]``.
+    tokens, zeros
+        As in :class:`ExpressionOptions`; each token counts with its probability of being drawn.
+
+    Returns
+    -------
+    tuple
+        Means ``[G]``, deviations ``[G]`` and the deviation over all genes. Genes that are seen rarely
+        are drawn towards all genes together.
+    """
+    genes = values.shape[1]
+    expressed = np.diff(values.indptr).astype(np.float64)
+    zero_tokens = round(tokens * zeros)
+    chance = np.minimum(1.0, (tokens - zero_tokens) / np.maximum(expressed, 1))
+    zero_chance = np.minimum(1.0, zero_tokens / np.maximum(genes - expressed, 1))
+    of_entry, gene, value = np.repeat(chance, expressed.astype(int)), values.indices, values.data.astype(np.float64)
+
+    def total(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.bincount(gene, weights=weights, minlength=genes)
+
+    # A zero token has the value 0: it adds weight and nothing else.
+    of_zero = zero_chance.sum() - total(np.repeat(zero_chance, expressed.astype(int)))
+    weight = total(of_entry) + of_zero
+    all_weight = max(float(weight.sum()), 1e-12)
+    overall = float((of_entry * value).sum() / all_weight)
+    mean = (total(of_entry * value) + overall) / (weight + 1.0)
+    spread = total(of_entry * (value - mean[gene]) ** 2) + of_zero * mean**2
+    variance = max(float(spread.sum() / all_weight), 1e-6)
+    deviation = np.sqrt((spread + 5.0 * variance) / (weight + 5.0))
+    as_tensor = [torch.from_numpy(array.astype(np.float32)) for array in (mean, deviation)]
+    return as_tensor[0], as_tensor[1], variance**0.5
+
+
+def _masking(data: Data, values: sparse.csr_matrix, options: ExpressionOptions) -> Masking:
+    visible_total = None
+    if options.normalize == "visible":
+        if data.scale is None:
+            raise FIMPError(f"{data.name}: --normalize visible needs raw counts; use --normalize total")
+        total = values.copy()
+        total.data = np.expm1(total.data)
+        # Visible counts keep the magnitude they have under the usual scaling.
+        visible_total = float(np.median(np.asarray(total.sum(axis=1)))) * (1.0 - options.mask_ratio)
+        visible_total = max(visible_total, 1.0)
+    return Masking(options.tokens, options.mask_ratio, options.zeros, visible_total)
+
+
+def _numpy(tensor: Tensor | None) -> NDArray[np.floating] | None:
+    return None if tensor is None else tensor.numpy()

@@ -1,0 +1,95 @@
+"""The training step, the schedule and the score, for any task and any model."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import lightning
+import torch
+from torch import Tensor, nn
+
+from fimp.models.registry import Hyperparameters
+from fimp.tasks.base import Task
+from fimp.train.loader import Batch
+
+
+class NodeModule(lightning.LightningModule):
+    """A network with a task's loss and metrics.
+
+    The learning rate rises linearly over ``warmup`` steps and falls along a cosine to zero at
+    ``planned_steps``. A time budget may lower ``planned_steps`` once the warm-up is over, never before, so a run
+    is determined by its two numbers.
+
+    Parameters
+    ----------
+    network, task
+        What to train, and on what.
+    hyperparameters
+        Learning rate and weight decay.
+    planned_steps, warmup
+        The schedule, in optimizer steps.
+    """
+
+    def __init__(
+        self, network: nn.Module, task: Task, hyperparameters: Hyperparameters, planned_steps: int, warmup: int
+    ) -> None:
+        super().__init__()
+        self.network, self.task, self.hyperparameters = network, task, hyperparameters
+        self.planned_steps, self.warmup = planned_steps, warmup
+        self.spent_seconds = 0.0
+        self._outcomes: list[tuple[Tensor, ...]] = []
+
+    def factor(self, step: int) -> float:
+        """Learning rate at a step, as a share of its peak."""
+        if step < self.warmup:
+            return (step + 1) / (self.warmup + 1)
+        left = (step - self.warmup) / max(1, self.planned_steps - self.warmup)
+        return 0.5 * (1.0 + math.cos(math.pi * min(1.0, left)))
+
+    def configure_optimizers(self) -> Any:
+        """AdamW; biases, norms and other vectors are not decayed."""
+        h = self.hyperparameters
+        parameters = [p for p in self.network.parameters() if p.requires_grad]
+        groups = [
+            {"params": [p for p in parameters if p.dim() > 1], "weight_decay": h.weight_decay},
+            {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
+        ]
+        optimizer = torch.optim.AdamW([group for group in groups if group["params"]], lr=h.lr, betas=(0.9, 0.99))
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self.factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_train_epoch_start(self) -> None:
+        """Seed dropout per epoch, so that a resumed run draws what an uninterrupted one draws."""
+        torch.manual_seed(self.task.seed * 1_000_003 + self.current_epoch)
+
+    def training_step(self, batch: Batch, index: int) -> Tensor:
+        """Loss of a batch of seeds."""
+        loss = self.task.loss(self.network(batch.inputs, batch.graph), batch.seeds)
+        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=batch.graph.num_seeds)
+        return loss
+
+    def validation_step(self, batch: Batch, index: int) -> None:
+        """Collect what the score needs."""
+        prediction = self.network(batch.inputs, batch.graph)
+        self._outcomes.append(tuple(part.cpu() for part in self.task.outcome(prediction, batch.seeds)))
+
+    def on_validation_epoch_end(self) -> None:
+        """Score the whole part at once: a mean of batch scores would depend on the batches."""
+        for name, value in self.task.score(concatenate(self._outcomes)).items():
+            self.log(f"val_{name}", value)
+        self._outcomes.clear()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the schedule and the time spent."""
+        checkpoint["fimp"] = {"planned_steps": self.planned_steps, "spent_seconds": self.spent_seconds}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restore them."""
+        self.planned_steps = checkpoint["fimp"]["planned_steps"]
+        self.spent_seconds = checkpoint["fimp"]["spent_seconds"]
+
+
+def concatenate(outcomes: list[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+    """Join the outcomes of batches along their first axis."""
+    return tuple(torch.cat(parts) for parts in zip(*outcomes, strict=True))

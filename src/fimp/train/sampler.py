@@ -1,0 +1,83 @@
+"""Neighbour sampling on CSR arrays: seeds to the subgraph that their messages come from."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fimp.data.hashing import hash_uniform
+from fimp.data.subgraph import Subgraph
+from fimp.errors import FIMPError
+
+
+class NeighborSampler:
+    """Samples in-neighbours hop by hop, vectorised over all nodes of a hop.
+
+    Which neighbours a node gets depends on (seed, epoch, hop, edge) alone, not on the batch.
+
+    Parameters
+    ----------
+    edge_index
+        ``[2, E]``, source in row 0.
+    num_nodes
+        N.
+    fanouts
+        Most in-neighbours per node for each hop, seeds' hop first; -1 takes all. One per layer.
+    seed
+        Seed of the choice of neighbours.
+
+    Raises
+    ------
+    FIMPError
+        If a fan-out is neither positive nor -1.
+    """
+
+    def __init__(self, edge_index: Tensor, num_nodes: int, fanouts: list[int], seed: int = 0) -> None:
+        if any(fanout < 1 and fanout != -1 for fanout in fanouts):
+            raise FIMPError(f"NeighborSampler: fanouts={fanouts}; each must be positive, or -1 for all")
+        src, dst = edge_index.numpy()
+        order = np.argsort(dst, kind="stable")
+        self.sources = src[order].astype(np.int64)
+        self.degree = np.bincount(dst, minlength=num_nodes).astype(np.int64)
+        self.indptr = np.concatenate([[0], np.cumsum(self.degree)])
+        self.fanouts, self.seed = list(fanouts), seed
+        self._position = np.full(num_nodes, -1, dtype=np.int64)
+
+    def sample(self, seeds: NDArray[np.int64], epoch: int = 0) -> Subgraph:
+        """Subgraph around distinct seeds ``[n]``."""
+        position = self._position
+        parts, num_nodes, num_edges = [seeds], [len(seeds)], []
+        position[seeds] = np.arange(len(seeds))
+        sources, targets = [], []
+        frontier = seeds
+        for hop, fanout in enumerate(self.fanouts):
+            src, dst = self._neighbors(frontier, fanout, epoch, hop)
+            met = src[position[src] < 0]
+            new = np.unique(met)
+            position[new] = num_nodes[-1] + np.arange(len(new))
+            sources.append(position[src])
+            targets.append(position[dst])
+            parts.append(new)
+            num_nodes.append(num_nodes[-1] + len(new))
+            num_edges.append((num_edges[-1] if num_edges else 0) + len(src))
+            frontier = new
+        nodes = np.concatenate(parts)
+        position[nodes] = -1
+        edges = np.stack([np.concatenate([*sources, nodes[:0]]), np.concatenate([*targets, nodes[:0]])])
+        degree = torch.from_numpy(self.degree[nodes])
+        return Subgraph(nodes, torch.from_numpy(edges), tuple(num_nodes), tuple(num_edges), degree)
+
+    def _neighbors(
+        self, nodes: NDArray[np.int64], fanout: int, epoch: int, hop: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        counts = self.degree[nodes]
+        first = np.cumsum(counts) - counts
+        row = np.repeat(np.arange(len(nodes)), counts)
+        edge = np.arange(counts.sum()) + np.repeat(self.indptr[nodes] - first, counts)
+        if fanout >= 0 and counts.max(initial=0) > fanout:
+            order = np.lexsort((hash_uniform(self.seed, epoch, hop, edge), row))
+            keep = np.arange(len(row)) - np.repeat(first, counts) < fanout
+            row, edge = row[keep], np.sort(edge[order][keep])
+        return self.sources[edge], nodes[row]
