@@ -1,0 +1,77 @@
+"""Figures of a comparison."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+_INK, _MUTED, _GRID, _BEST, _OTHER = "#222222", "#6b6b6b", "#e4e4e4", "#0b6e99", "#9aa5ad"
+LABELS = {"mse": "MSE (lower is better)", "r2": "R²", "r2_gene": "R² per gene, mean"}
+
+
+def comparison_figure(results: dict[str, Any], path: Path) -> None:
+    """Draw every model's metrics, a dot per seed, a bar for the mean, the best in colour.
+
+    Parameters
+    ----------
+    results
+        Content of ``results.json``.
+    path
+        PNG to write.
+    """
+    metrics, summary = results["metrics"], results["summary"]
+    shown = [name for name in metrics if any(_number(row, name) is not None for row in summary)]
+    names = [row["model"] for row in summary]
+    height = 1.5 + 0.42 * len(names)
+    figure = Figure(figsize=(3.2 * max(1, len(shown)) + 1.6, height), dpi=150, layout="constrained")
+    axes = figure.subplots(1, max(1, len(shown)), sharey=True, squeeze=False)[0]
+    for axis, metric in zip(axes, shown, strict=False):
+        _metric_panel(axis, results, metric)
+    axes[0].set_yticks(range(len(names)), names)
+    axes[0].invert_yaxis()
+    data = results["data"]
+    seeds = max(row["n_seeds"] for row in summary)
+    title = f"{results['task']} on {Path(data['name']).name}: {data['n_nodes']:,} nodes, {data['n_edges']:,} edges, "
+    figure.suptitle(f"{title}{seeds} seed{'s' if seeds > 1 else ''}", fontsize=10, color=_INK)
+    figure.savefig(path)
+
+
+def _number(row: dict[str, Any], metric: str) -> float | None:
+    value = row["metrics"].get(metric, {}).get("mean")
+    return None if value is None or not np.isfinite(value) else float(value)
+
+
+def _metric_panel(axis: Any, results: dict[str, Any], metric: str) -> None:
+    means = [_number(row, metric) for row in results["summary"]]
+    best = best_row(results, metric)
+    for place, (row, mean) in enumerate(zip(results["summary"], means, strict=True)):
+        if mean is None:
+            continue
+        colour = _BEST if row["model"] == best else _OTHER
+        axis.barh(place, mean, height=0.55, color=colour, alpha=0.9, zorder=2)
+        values = [run["metrics"][metric] for run in results["runs"] if run["model"] == row["model"]]
+        values = [value for value in values if value is not None]
+        axis.plot(values, [place] * len(values), "o", ms=3.2, mfc="white", mec=_INK, mew=0.7, zorder=3)
+        anchor = max([mean, *values, 0.0])
+        axis.annotate(
+            f"{mean:.3f}", (anchor, place), xytext=(5, 0), textcoords="offset points", va="center", fontsize=8, color=_INK
+        )
+    finite = [mean for mean in means if mean is not None]
+    axis.set_xlim(min(0.0, *finite, 0.0) * 1.1, max(*finite, 1e-9) * 1.28)
+    axis.set_title(LABELS.get(metric, metric), fontsize=9, color=_INK, loc="left")
+    axis.grid(axis="x", color=_GRID, lw=0.8, zorder=0)
+    axis.tick_params(length=0, labelsize=8, colors=_MUTED)
+    axis.tick_params(axis="y", labelcolor=_INK)
+    for side in ("top", "right", "bottom", "left"):
+        axis.spines[side].set_visible(False)
+    axis.axvline(0.0, color=_MUTED, lw=0.8, zorder=4)
+
+
+def best_row(results: dict[str, Any], metric: str) -> str | None:
+    """Name of the model with the best mean of a metric; None if no model has one."""
+    sign = 1.0 if results["metrics"][metric] == "max" else -1.0
+    rows = [(sign * mean, row["model"]) for row in results["summary"] if (mean := _number(row, metric)) is not None]
+    return max(rows)[1] if rows else None

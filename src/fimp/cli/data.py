@@ -1,0 +1,59 @@
+"""``fimp data``: what data there is, and what is in a file."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="List named datasets, look into a file.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.command("list")
+def list_() -> None:
+    """List the named datasets."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from fimp.data.datasets import DATASETS
+
+    table = Table("name", "what", "from")
+    for dataset in DATASETS.values():
+        table.add_row(dataset.name, dataset.description, dataset.origin)
+    Console().print(table)
+
+
+@app.command("info")
+def info(
+    file: Annotated[str, typer.Argument(help="An .h5ad file, or a name that `fimp data list` shows.")],
+    layer: Annotated[str | None, typer.Option(help="Layer with the values, X or raw; chosen by default.")] = None,
+    spatial_key: Annotated[str, typer.Option(help="Key of the coordinates in obsm.")] = "spatial",
+    graph: Annotated[str, typer.Option(help="auto, knn, radius, delaunay or expression.")] = "auto",
+    neighbors: Annotated[int, typer.Option(help="Neighbours per cell.")] = 8,
+) -> None:
+    """Show what a comparison would read from a file."""
+    import numpy as np
+    from rich.console import Console
+
+    from fimp.data.cells import CellOptions, to_scipy
+    from fimp.estimators.expression import read_source
+
+    data = read_source(file, CellOptions(layer=layer, spatial_key=spatial_key, graph=graph, neighbors=neighbors))
+    values = to_scipy(data.x)
+    per_cell = np.diff(values.indptr)
+    degree = np.bincount(data.edge_index[1].numpy(), minlength=data.num_nodes)
+    where = "none" if data.pos is None else f"{data.pos.size(1)}-D"
+    low, middle, high = np.percentile(per_cell, [5, 50, 95])
+    lines = [
+        f"{data.name}",
+        f"  cells            {data.num_nodes:,} ({int((per_cell == 0).sum()):,} without any value)",
+        f"  genes            {values.shape[1]:,}",
+        f"  values           {values.nnz:,} not zero, {values.data.min():.4g} to {values.data.max():.4g}",
+        f"  genes per cell   {middle:.0f} (5 % to 95 %: {low:.0f} to {high:.0f})",
+        f"  coordinates      {where}",
+        f"  edges            {data.edge_index.size(1):,}; {degree.mean():.1f} in-neighbours per cell, "
+        f"{int((degree == 0).sum()):,} cells without",
+        *(f"  note             {note}" for note in data.notes),
+    ]
+    for line in lines:
+        Console().print(line, markup=False, highlight=False, soft_wrap=True)
