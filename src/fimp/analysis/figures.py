@@ -57,7 +57,13 @@ def _metric_panel(axis: Any, results: dict[str, Any], metric: str) -> None:
         axis.plot(values, [place] * len(values), "o", ms=3.2, mfc="white", mec=_INK, mew=0.7, zorder=3)
         anchor = max([mean, *values, 0.0])
         axis.annotate(
-            f"{mean:.3f}", (anchor, place), xytext=(5, 0), textcoords="offset points", va="center", fontsize=8, color=_INK
+            f"{mean:.3f}",
+            (anchor, place),
+            xytext=(5, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=8,
+            color=_INK,
         )
     finite = [mean for mean in means if mean is not None]
     axis.set_xlim(min(0.0, *finite, 0.0) * 1.1, max(*finite, 1e-9) * 1.28)

@@ -16,9 +16,7 @@ if TYPE_CHECKING:
 
     from fimp.train.compare import Comparison
 
-app = typer.Typer(
-    help="Train models on a task and tabulate the results.", no_args_is_help=True, rich_markup_mode=None
-)
+app = typer.Typer(help="Train models on a task and tabulate the results.", no_args_is_help=True, rich_markup_mode=None)
 
 # Flags that every task takes.
 Models = Annotated[str, typer.Option(help="Comma-separated models; `:no-edges` after one removes its edges.")]
@@ -60,8 +58,9 @@ def expression(
     """Predict hidden gene expression (paper table 1)."""
     started = time.monotonic()
     deadline = deadline_of(max_minutes, started)
-    if out.exists() and not out.is_dir():
-        raise FIMPError(f"--out: {out} is a file; name a folder")
+    for folder in (out, *out.parents):
+        if folder.exists() and not folder.is_dir():
+            raise FIMPError(f"--out: {folder} is a file; name a folder")
     if not data.strip():
         raise FIMPError("--data: empty; pass an .h5ad file or a name that `fimp data list` shows")
 
@@ -136,7 +135,9 @@ def run_and_show(comparison: Comparison, data: Any) -> dict[str, Any]:
     write_text(comparison.out / "results.md", markdown(results))
     comparison_figure(results, comparison.out / "results.png")
     show_table(console, results)
-    console.print(f"{comparison.out}/results.json, results.md, results.png, runs/", markup=False, highlight=False, soft_wrap=True)
+    console.print(
+        f"{comparison.out}/results.json, results.md, results.png, runs/", markup=False, highlight=False, soft_wrap=True
+    )
     return results
 
 

@@ -48,4 +48,6 @@ def demo(
         highlight=False,
     )
     console.print(f"Next: look at {out / 'results.png'}, then run it on your own tissue:", markup=False)
-    console.print("  fimp compare expression --data FILE.h5ad --models mean,gcn,fimp-base", markup=False, highlight=False)
+    console.print(
+        "  fimp compare expression --data FILE.h5ad --models mean,gcn,fimp-base", markup=False, highlight=False
+    )

@@ -164,13 +164,7 @@ def _crop_space(positions: NDArray[np.float64] | None, values: sparse.csr_matrix
     """Where 'contiguous' is measured: coordinates, or the first principal components of expression."""
     if positions is not None:
         return positions
-    from sklearn.decomposition import PCA
-
-    components = max(1, min(10, min(values.shape) - 1))
-    result: NDArray[np.floating] = PCA(components, svd_solver="arpack", random_state=0).fit_transform(
-        values.astype(np.float64)
-    )
-    return result
+    return graphs.principal_components(values, 10)
 
 
 def _graph(
@@ -195,7 +189,9 @@ def _graph(
         )
         return graphs.expression_graph(values, options.neighbors), [note]
     if positions is None:
-        raise FIMPError(f"{name}: --graph {kind} needs coordinates in obsm['{options.spatial_key}']; use --graph expression")
+        raise FIMPError(
+            f"{name}: --graph {kind} needs coordinates in obsm['{options.spatial_key}']; use --graph expression"
+        )
     where = f"obsm['{options.spatial_key}']"
     if kind == "delaunay":
         return graphs.delaunay_graph(positions), [f"graph: Delaunay of {where}"]

@@ -81,9 +81,7 @@ def _pbmc68k_reduced() -> AnnData:
 
 
 def _slideseqv2() -> AnnData:
-    return read_h5ad(
-        _download("slideseqv2.h5ad", "224a0f2b3d4f6c0ac1583c93bb6bfa910a986df82302c4a927d61883b8b63d8b")
-    )
+    return read_h5ad(_download("slideseqv2.h5ad", "224a0f2b3d4f6c0ac1583c93bb6bfa910a986df82302c4a927d61883b8b63d8b"))
 
 
 def _seqfish() -> AnnData:
@@ -95,9 +93,7 @@ def _visium_heart() -> AnnData:
     counts = _download(
         f"{folder}filtered_feature_bc_matrix.h5", "a7274ea2ff2717693b200e614c288c174f02925b6d82c98221871a08e52d415b"
     )
-    spatial = _download(
-        f"{folder}spatial.tar.gz", "f2033b6ec4c13dcaf75386d4de3e86cb3357e15fe0eaa2be7037c3d3f0194188"
-    )
+    spatial = _download(f"{folder}spatial.tar.gz", "f2033b6ec4c13dcaf75386d4de3e86cb3357e15fe0eaa2be7037c3d3f0194188")
     return read_visium(counts, spatial)
 
 

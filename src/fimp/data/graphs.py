@@ -81,15 +81,25 @@ def adjacency_graph(adjacency: sparse.spmatrix) -> Tensor:
 
 
 def expression_graph(values: sparse.csr_matrix, neighbors: int, components: int = 50) -> Tensor:
-    """k nearest neighbours in the principal components of expression, for cells without coordinates."""
+    """K nearest neighbours in the principal components of expression, for cells without coordinates."""
+    return knn_graph(principal_components(values, components), neighbors)
+
+
+def principal_components(values: sparse.csr_matrix, most: int) -> NDArray[np.floating]:
+    """Up to ``most`` principal components ``[N, components]`` of sparse values ``[N, G]``, never made dense."""
     from sklearn.decomposition import PCA
 
-    components = min(components, min(values.shape) - 1)
-    if components < 1:
-        return knn_graph(values.toarray(), neighbors)
+    most = min(most, min(values.shape) - 1)
+    if most < 1:
+        return np.asarray(values.toarray())
+    # arpack cannot start where nothing varies.
+    if (values.max(axis=0) - values.min(axis=0)).nnz == 0:
+        return np.zeros((values.shape[0], 1))
     # arpack accepts sparse input and never centres it explicitly; its start vector is seeded.
-    reduced = PCA(components, svd_solver="arpack", random_state=0).fit_transform(values.astype(np.float64))
-    return knn_graph(reduced, neighbors)
+    reduced: NDArray[np.floating] = PCA(most, svd_solver="arpack", random_state=0).fit_transform(
+        values.astype(np.float64)
+    )
+    return reduced
 
 
 def shuffle_sources(edge_index: Tensor, seed: int) -> Tensor:

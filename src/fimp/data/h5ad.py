@@ -30,12 +30,16 @@ def read_h5ad(path: str | Path) -> AnnData:
         If there is no such file, or it is a directory, empty, truncated, not HDF5 or not AnnData.
     """
     path = Path(path)
-    if path.is_dir():
-        raise FIMPError(f"{path}: is a directory; pass an .h5ad file")
-    if not path.exists():
-        raise FIMPError(f"{path}: no such file; pass an .h5ad file or a name that `fimp data list` shows")
-    if path.stat().st_size == 0:
-        raise FIMPError(f"{path}: the file is empty; copy or download it again")
+    try:
+        if path.is_dir():
+            raise FIMPError(f"{path}: is a directory; pass an .h5ad file")
+        if not path.exists():
+            raise FIMPError(f"{path}: no such file; pass an .h5ad file or a name that `fimp data list` shows")
+        if path.stat().st_size == 0:
+            raise FIMPError(f"{path}: the file is empty; copy or download it again")
+    # A name that is too long, or a folder that may not be entered.
+    except OSError as error:
+        raise FIMPError(f"{path}: cannot be opened ({error.strerror}); pass another path") from error
     import anndata
     import h5py
 
@@ -43,7 +47,10 @@ def read_h5ad(path: str | Path) -> AnnData:
         raise FIMPError(f"{path}: not an HDF5 file, wanted .h5ad; write it with adata.write_h5ad(path)")
     try:
         with h5py.File(path, "r") as file:
-            missing = [key for key in ("X", "obs", "var") if key not in file]
+            missing = [key for key in ("obs", "var") if key not in file]
+            # anndata writes no X where it is None; a layer or raw can stand in for it.
+            if not any(key in file for key in ("X", "layers", "raw")):
+                missing.insert(0, "X")
     except OSError as error:
         raise FIMPError(f"{path}: cannot be opened ({_short(error)}); it may be truncated: copy it again") from error
     if missing:
@@ -53,7 +60,7 @@ def read_h5ad(path: str | Path) -> AnnData:
     try:
         return anndata.read_h5ad(path, backed="r")
     # Damage inside the file surfaces as whatever h5py, anndata or pandas stumble over first.
-    except (OSError, KeyError, ValueError, TypeError, AttributeError, IndexError, RuntimeError) as error:
+    except Exception as error:
         raise FIMPError(
             f"{path}: cannot be read as AnnData ({_short(error)}); it may be damaged: write or copy it again"
         ) from error

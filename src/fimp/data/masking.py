@@ -122,7 +122,7 @@ class TokenSampler:
         if want_zeros:
             extra = self._unexpressed(cells, epoch, want_zeros)
             parts = ((row, extra[0]), (gene, extra[1]), (value, np.zeros(len(extra[0]), np.float32)))
-            row, gene, value = (np.concatenate(pair) for pair in parts)
+            row, gene, value = (np.concatenate(pair) for pair in parts)  # type: ignore[assignment]
             # Expressed and unexpressed genes are hidden alike: rank them together, anew.
             key = hash_uniform(self.seed, 2, epoch, cells[row], gene)
             row, gene, value, rank = _ranked(row, gene, value, key, len(cells))
@@ -176,11 +176,11 @@ class TokenSampler:
         return self._padded(cells, row, gene, value, hidden)
 
     def _shown(self, drawn: NDArray[np.int64]) -> NDArray[np.int64]:
-        return drawn - np.floor(self.masking.ratio * drawn + 0.5).astype(np.int64)
+        # At least one is hidden, whatever the ratio: a round that asks for nothing would never end.
+        hidden = np.floor(self.masking.ratio * drawn + 0.5).astype(np.int64)
+        return drawn - np.maximum(hidden, np.minimum(drawn, 1))
 
-    def _unexpressed_window(
-        self, cells: NDArray[np.int64], index: int
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def _unexpressed_window(self, cells: NDArray[np.int64], index: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         absent = np.ones((len(cells), self.num_genes), dtype=bool)
         chosen = self.values[cells]
         absent[np.repeat(np.arange(len(cells)), np.diff(chosen.indptr)), chosen.indices] = False
@@ -201,8 +201,10 @@ class TokenSampler:
         counts = np.bincount(row, minlength=len(cells))
         rank = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
         seen = np.where(hidden, np.float32(0), value)
-        if self.masking.visible_total is not None and hidden.any():
-            seen = self._visible_only(cells, row, value, hidden)
+        if self.masking.visible_total is not None:
+            # Decided cell by cell: what a cell shows must not depend on the batch it is in.
+            hides = np.bincount(row, weights=hidden, minlength=len(cells)) > 0
+            seen = np.where(hides[row], self._visible_only(cells, row, value, hidden), value)
 
         def table(entries: NDArray, dtype: type) -> Tensor:
             out = np.zeros((len(cells), max(1, counts.max(initial=0))), dtype=dtype)
@@ -258,7 +260,8 @@ class TokenSampler:
         hidden: NDArray[np.bool_],
     ) -> NDArray[np.float32]:
         """Visible values from counts scaled by the visible total of the cell alone."""
-        assert self.scale is not None and self.masking.visible_total is not None
+        assert self.scale is not None
+        assert self.masking.visible_total is not None
         count = np.where(hidden, 0.0, np.expm1(value.astype(np.float64)) / self.scale[cells][row])
         total = np.bincount(row, weights=count, minlength=len(cells))
         factor = self.masking.visible_total / np.where(total > 0, total, 1.0)

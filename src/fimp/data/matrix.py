@@ -44,7 +44,8 @@ def read_matrix(adata: AnnData, layer: str | None, name: str) -> Matrix:
     """Choose and check the matrix of an AnnData.
 
     ``layer`` is the name of a layer, ``"X"`` or ``"raw"``. By default it is X; where X is not raw counts,
-    ``layers["counts"]`` if there; where X has negative values (scaled data), ``raw`` if there.
+    ``layers["counts"]`` if there; where X has negative values (scaled data), ``raw`` if there;
+    where X is None, the first of these two that is there.
 
     Raises
     ------
@@ -52,11 +53,15 @@ def read_matrix(adata: AnnData, layer: str | None, name: str) -> Matrix:
         If the layer does not exist, or the values are NaN, infinite, negative counts or all zero.
     """
     if adata.n_obs == 0 or adata.n_vars == 0:
-        raise FIMPError(
-            f"{name}: {adata.n_obs} cells and {adata.n_vars} genes; wanted at least one gene and ten cells"
-        )
+        raise FIMPError(f"{name}: {adata.n_obs} cells and {adata.n_vars} genes; wanted at least one gene and ten cells")
     if layer is not None:
         return _checked(_stored(adata, layer, name), layer_name(layer), name)
+    if _main(adata, name) is None:
+        layer = "counts" if "counts" in adata.layers or adata.raw is None else "raw"
+        if layer == "counts" and "counts" not in adata.layers:
+            have = f"name a layer with --layer ({', '.join(adata.layers)})" if adata.layers else "store a matrix there"
+            raise FIMPError(f"{name}: X is empty; {have}")
+        return _checked(_stored(adata, layer, name), layer_name(layer), name, f"X is empty: used {layer_name(layer)}")
     values = _stored(adata, "X", name)
     if _is_counts(values):
         return _checked(values, "X", name)
@@ -78,9 +83,9 @@ def layer_name(layer: str) -> str:
 
 def _stored(adata: AnnData, layer: str, name: str) -> sparse.csr_matrix:
     if layer == "X":
-        stored = adata.X
+        stored = _main(adata, name)
         if stored is None:
-            raise FIMPError(f"{name}: X is empty; name a layer with --layer ({', '.join(adata.layers)})")
+            raise FIMPError(f"{name}: X is empty; drop --layer X, or name a layer there is")
     elif layer == "raw":
         if adata.raw is None:
             raise FIMPError(f"{name}: has no raw; drop --layer raw or set adata.raw")
@@ -90,11 +95,31 @@ def _stored(adata: AnnData, layer: str, name: str) -> sparse.csr_matrix:
     else:
         have = ", ".join(["X", *(["raw"] if adata.raw is not None else []), *adata.layers])
         raise FIMPError(f"{name}: no layer {layer!r}; it has {have}")
+    if tuple(stored.shape) != adata.shape:
+        raise FIMPError(
+            f"{name}: {layer_name(layer)} has shape {list(stored.shape)}, wanted {list(adata.shape)}; "
+            "the file may be damaged: write or copy it again"
+        )
     return to_csr(stored, name)
+
+
+def _main(adata: AnnData, name: str) -> Any:
+    """X, or None where there is none; a backed AnnData does not expect that."""
+    try:
+        return None if adata.isbacked and "X" not in adata.file else adata.X
+    # What is on disk decides what anndata stumbles over.
+    except Exception as error:
+        raise FIMPError(f"{name}: X cannot be read ({error}); the file may be damaged: copy it again") from error
 
 
 def _raw(adata: AnnData, name: str) -> sparse.csr_matrix:
     """The columns of ``raw`` that are genes of the AnnData, in its order."""
+    duplicated = adata.raw.var_names[adata.raw.var_names.duplicated()]
+    if len(duplicated):
+        raise FIMPError(
+            f"{name}: raw has {len(duplicated)} duplicate gene names (first: {duplicated[0]}); "
+            "make them unique, or choose another matrix with --layer"
+        )
     position = adata.raw.var_names.get_indexer(adata.var_names)
     if (position < 0).any():
         missing = adata.var_names[position < 0][0]
@@ -110,23 +135,42 @@ def to_csr(stored: Any, name: str) -> sparse.csr_matrix:
     try:
         if hasattr(stored, "to_memory"):
             stored = stored.to_memory()
-        if sparse.issparse(stored):
-            out = sparse.csr_matrix(stored, dtype=np.float32, copy=True)
-        else:
-            rows = max(1, _BLOCK // max(1, stored.shape[1]))
-            blocks = [
-                sparse.csr_matrix(np.asarray(stored[start : start + rows]), dtype=np.float32)
-                for start in range(0, stored.shape[0], rows)
-            ]
-            out = sparse.csr_matrix(sparse.vstack(blocks, format="csr"))
+        if np.dtype(stored.dtype).kind == "c":
+            raise TypeError("complex numbers")
+        # What overflows becomes infinite, and is refused as such.
+        with np.errstate(over="ignore"):
+            if sparse.issparse(stored):
+                _check_indices(stored, name)
+                out = sparse.csr_matrix(stored, dtype=np.float32, copy=True)
+            else:
+                rows = max(1, _BLOCK // max(1, stored.shape[1]))
+                blocks = [
+                    sparse.csr_matrix(np.asarray(stored[start : start + rows]), dtype=np.float32)
+                    for start in range(0, stored.shape[0], rows)
+                ]
+                out = sparse.csr_matrix(sparse.vstack(blocks, format="csr"))
+    except FIMPError:
+        raise
     except (OSError, KeyError, RuntimeError) as error:
-        raise FIMPError(f"{name}: its matrix cannot be read ({error}); the file may be damaged: copy it again") from error
+        raise FIMPError(
+            f"{name}: its matrix cannot be read ({error}); the file may be damaged: copy it again"
+        ) from error
     except (TypeError, ValueError) as error:
         raise FIMPError(f"{name}: its matrix is not numeric ({error}); store numbers") from error
     out.sum_duplicates()
     out.eliminate_zeros()
     out.sort_indices()
     return out
+
+
+def _check_indices(stored: Any, name: str) -> None:
+    """Refuse indices that point outside: SciPy's compiled code would follow them."""
+    if not hasattr(stored, "check_format"):
+        return
+    try:
+        stored.check_format(full_check=True)
+    except ValueError as error:
+        raise FIMPError(f"{name}: its matrix is damaged ({error}); write or copy the file again") from error
 
 
 def _all_integers(values: sparse.csr_matrix) -> bool:

@@ -65,9 +65,7 @@ class ExpressionModel:
     (200, 40)
     """
 
-    def __init__(
-        self, adata: AnnData | str | Path, model: str = "fimp-base", seed: int = 0, **options: Any
-    ) -> None:
+    def __init__(self, adata: AnnData | str | Path, model: str = "fimp-base", seed: int = 0, **options: Any) -> None:
         choice = resolve(model)
         groups = [CellOptions, ExpressionOptions, TrainOptions, type(choice.hyperparameters)]
         chosen = [{f.name: options.pop(f.name) for f in fields(group) if f.name in options} for group in groups]
@@ -244,7 +242,7 @@ def _pack(data: Data) -> dict[str, Any]:
     x = data.x
     parts = {"crow": x.crow_indices(), "col": x.col_indices(), "values": x.values(), "shape": list(x.shape)}
     rest = ("scale", "edge_index", "pos", "cell_index", "gene_names", "name", "notes")
-    return {"x": parts, **{key: data[key] if key in data else None for key in rest}}
+    return {"x": parts, **{key: data.get(key) for key in rest}}
 
 
 def _unpack(stored: dict[str, Any]) -> Data:

@@ -6,6 +6,7 @@ from fimp.models.gcn import GCN
 from fimp.models.mlp import MLP
 from fimp.models.registry import (
     CONTROLS,
+    Backbone,
     Hyperparameters,
     ModelChoice,
     ModelSpec,
@@ -20,6 +21,7 @@ __all__ = [
     "FIMP",
     "GCN",
     "MLP",
+    "Backbone",
     "Hyperparameters",
     "ModelChoice",
     "ModelSpec",

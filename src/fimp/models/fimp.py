@@ -12,7 +12,9 @@ from fimp.nn.layers import FIMPLayer, SelfAttentionLayer
 class FIMP(nn.Module):
     """placeholder plan sfs."""
 
-    def __init__(self, dim: int, layers: int = 1, heads: int = 4, dropout: float = 0.1, attention_dropout: float = 0.0) -> None:
+    def __init__(
+        self, dim: int, layers: int = 1, heads: int = 4, dropout: float = 0.1, attention_dropout: float = 0.0
+    ) -> None:
         super().__init__()
         self.out_dim, self.hops = dim, layers
         options = {"dropout": dropout, "attention_dropout": attention_dropout}

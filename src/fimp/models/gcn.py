@@ -7,10 +7,10 @@ from torch import Tensor, nn
 from torch_geometric.nn import GCNConv
 
 from fimp.data.subgraph import Subgraph
-from fimp.models.registry import Hyperparameters, ModelSpec, register
+from fimp.models.registry import Backbone, Hyperparameters, ModelSpec, register
 
 
-class GCN(nn.Module):
+class GCN(Backbone):
     """A projection and PyG's ``GCNConv`` layers, each with layer norm, ReLU and dropout.
 
     The symmetric normalisation uses degrees in the whole graph, so that a node's result does not depend on
@@ -52,7 +52,7 @@ class GCN(nn.Module):
         return out
 
 
-def _build(h: Hyperparameters, in_dim: int) -> nn.Module:
+def _build(h: Hyperparameters, in_dim: int) -> Backbone:
     return GCN(in_dim, h.dim, h.layers, h.dropout)
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from torch import nn
-
-from fimp.models.registry import Hyperparameters, ModelSpec, register
+from fimp.models.registry import Backbone, Hyperparameters, ModelSpec, register
 
 
-def _build(hyperparameters: Hyperparameters, in_dim: int) -> nn.Module:
-    return nn.Identity()
+def _build(hyperparameters: Hyperparameters, in_dim: int) -> Backbone:
+    return Backbone()
 
 
 register(ModelSpec("mean", "training mean of what is predicted; the floor", "none", _build))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from torch import Tensor, nn
 
 from fimp.data.subgraph import Subgraph
-from fimp.models.registry import Hyperparameters, ModelSpec, register
+from fimp.models.registry import Backbone, Hyperparameters, ModelSpec, register
 
 
-class MLP(nn.Module):
+class MLP(Backbone):
     """Layers of linear, layer norm, ReLU and dropout.
 
     Parameters
@@ -32,7 +34,7 @@ class MLP(nn.Module):
         self.net = nn.Sequential(
             *(
                 nn.Sequential(nn.Linear(a, b), nn.LayerNorm(b), nn.ReLU(), nn.Dropout(dropout))
-                for a, b in zip(widths, widths[1:], strict=False)
+                for a, b in pairwise(widths)
             )
         )
 
@@ -42,10 +44,8 @@ class MLP(nn.Module):
         return out
 
 
-def _build(h: Hyperparameters, in_dim: int) -> nn.Module:
+def _build(h: Hyperparameters, in_dim: int) -> Backbone:
     return MLP(in_dim, h.dim, h.layers, h.dropout)
 
 
-register(
-    ModelSpec("mlp", "perceptron on the node alone, no graph", "vectors", _build, Hyperparameters(dim=256))
-)
+register(ModelSpec("mlp", "perceptron on the node alone, no graph", "vectors", _build, Hyperparameters(dim=256)))

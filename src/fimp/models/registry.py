@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from torch import nn
 
@@ -44,6 +44,21 @@ class Hyperparameters:
     weight_decay: float = 1e-2
 
 
+class Backbone(nn.Module):
+    """What ``build`` makes: a network between a task's input and its head.
+
+    Attributes
+    ----------
+    hops
+        Number of message passing layers.
+    out_dim
+        Width of the states it returns.
+    """
+
+    hops: int
+    out_dim: int
+
+
 @dataclass(frozen=True)
 class ModelSpec:
     """A kind of model.
@@ -66,7 +81,7 @@ class ModelSpec:
     name: str
     description: str
     input: Literal["tokens", "vectors", "none"]
-    build: Callable[[Hyperparameters, int], nn.Module]
+    build: Callable[[Hyperparameters, int], Backbone]
     defaults: Hyperparameters = Hyperparameters()
 
     @property
@@ -111,7 +126,7 @@ def known_models() -> dict[str, ModelSpec]:
     return dict(_SPECS)
 
 
-def resolve(name: str, **changes: float) -> ModelChoice:
+def resolve(name: str, **changes: Any) -> ModelChoice:
     """Understand a model's name, such as ``gcn`` or ``fimp-base:no-edges``.
 
     Parameters

@@ -112,7 +112,7 @@ class CrossNodeAttention(nn.Module):
                 nn.init.zeros_(linear.bias)
 
     def _split(self, h: Tensor) -> Tensor:
-        return h.unflatten(-1, (self.heads, self.dim // self.heads)).transpose(1, 2)
+        return h.view(h.size(0), h.size(1), self.heads, self.dim // self.heads).transpose(1, 2)
 
     def forward(
         self,
@@ -163,9 +163,7 @@ class CrossNodeAttention(nn.Module):
         return out + times[:, None, None] * self.out_proj.bias
 
     @torch.no_grad()
-    def attention(
-        self, h_dst: Tensor, h_src: Tensor, edge_index: Tensor, mask_src: Tensor | None = None
-    ) -> Tensor:
+    def attention(self, h_dst: Tensor, h_src: Tensor, edge_index: Tensor, mask_src: Tensor | None = None) -> Tensor:
         """Attention weights of the given edges averaged over heads, ``[E, T, S]``."""
         weights = ops.edge_attention_weights(
             self._split(self.q_proj(h_dst)), self._split(self.k_proj(h_src)), edge_index, key_mask=mask_src

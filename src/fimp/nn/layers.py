@@ -81,9 +81,7 @@ class FIMPLayer(nn.Module):
         """Update the first ``num_dst`` nodes (all by default): ``[N, T, D] -> [num_dst, T, D]``."""
         num_dst = h.size(0) if num_dst is None else num_dst
         normed = self.norm1(h)
-        h = h[:num_dst] + self.dropout(
-            self.conv((normed, normed[:num_dst]), edge_index, (mask, mask[:num_dst]))
-        )
+        h = h[:num_dst] + self.dropout(self.conv((normed, normed[:num_dst]), edge_index, (mask, mask[:num_dst])))
         return h + self.dropout(self.ffn(self.norm2(h)))
 
 

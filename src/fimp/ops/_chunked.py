@@ -59,7 +59,7 @@ def weighted_sum(
 class _Chunk:
     """What one chunk of edges gathers: computed alike in the forward and the backward pass."""
 
-    def __init__(self, ctx: Any, tensors: tuple[Tensor, ...], index: int, edges: slice) -> None:
+    def __init__(self, ctx: Any, tensors: tuple[Any, ...], index: int, edges: slice) -> None:
         query, key, value, src, dst, key_mask, weight = tensors
         self.src, self.dst = src[edges], dst[edges]
         self.query = query.index_select(0, self.dst)
@@ -71,9 +71,7 @@ class _Chunk:
         self.keep: Tensor | None = None
         if ctx.dropout > 0.0:
             generator = torch.Generator(query.device).manual_seed(ctx.seed + index)
-            noise = torch.rand(
-                self.probability.shape, generator=generator, device=query.device, dtype=torch.float32
-            )
+            noise = torch.rand(self.probability.shape, generator=generator, device=query.device, dtype=torch.float32)
             self.keep = (noise >= ctx.dropout).to(query.dtype) / (1.0 - ctx.dropout)
 
     @property
@@ -82,7 +80,7 @@ class _Chunk:
         return self.probability if self.keep is None else self.probability * self.keep
 
 
-def _chunks(ctx: Any, tensors: tuple[Tensor, ...]) -> Iterator[tuple[slice, _Chunk]]:
+def _chunks(ctx: Any, tensors: tuple[Any, ...]) -> Iterator[tuple[slice, _Chunk]]:
     edges = tensors[3].numel()
     for index, start in enumerate(range(0, edges, ctx.chunk)):
         window = slice(start, min(start + ctx.chunk, edges))
@@ -91,7 +89,7 @@ def _chunks(ctx: Any, tensors: tuple[Tensor, ...]) -> Iterator[tuple[slice, _Chu
 
 class _WeightedSum(torch.autograd.Function):
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any,
         query: Tensor,
         key: Tensor,
@@ -117,9 +115,9 @@ class _WeightedSum(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
-    def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        query, key, value, src, dst, key_mask, weight = ctx.saved_tensors
+    @once_differentiable
+    def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
+        query, key, value, *_, weight = ctx.saved_tensors
         grad_query, grad_key, grad_value = map(torch.zeros_like, (query, key, value))
         grad_weight = None if weight is None else torch.zeros_like(weight)
         for window, part in _chunks(ctx, ctx.saved_tensors):

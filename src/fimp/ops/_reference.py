@@ -38,9 +38,7 @@ def weighted_sum(
     dropout: float,
 ) -> Tensor:
     """Sum of weighted messages per destination, [N_dst, H, T, d], in O(E H T S) memory."""
-    probability = attention_probabilities(
-        query[dst], key[src], None if key_mask is None else key_mask[src], scale
-    )
+    probability = attention_probabilities(query[dst], key[src], None if key_mask is None else key_mask[src], scale)
     message = torch.matmul(F.dropout(probability, dropout), value[src])
     if weight is not None:
         message = message * weight[:, None, None, None]

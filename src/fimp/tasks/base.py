@@ -15,6 +15,18 @@ from fimp.models.registry import ModelChoice
 PARTS = ("train", "val", "test")
 
 
+class Network(nn.Module):
+    """A model with a task's input and head; called as ``network(inputs, subgraph)``.
+
+    Attributes
+    ----------
+    hops
+        Number of message passing layers.
+    """
+
+    hops: int
+
+
 class Task(Protocol):
     """A task knows its split, its masking, its loss, its metrics and its heads.
 
@@ -47,11 +59,8 @@ class Task(Protocol):
         """What a model sees of some nodes: a named tuple of tensors with ``take(n)`` and ``to(device)``."""
         ...
 
-    def network(self, choice: ModelChoice) -> nn.Module:
-        """The model with this task's tokenizer and head; called as ``network(inputs, subgraph)``.
-
-        It has ``hops``, the number of message passing layers.
-        """
+    def network(self, choice: ModelChoice) -> Network:
+        """The model with this task's tokenizer and head."""
         ...
 
     def edges(self, choice: ModelChoice) -> Tensor:

@@ -18,9 +18,9 @@ from fimp.data.masking import CellTokens, Masking, TokenSampler
 from fimp.data.splits import block_split, random_split
 from fimp.data.subgraph import Subgraph
 from fimp.errors import FIMPError
-from fimp.models.registry import ModelChoice
+from fimp.models.registry import Backbone, ModelChoice
 from fimp.nn.readout import mean_tokens
-from fimp.tasks.base import PARTS
+from fimp.tasks.base import PARTS, Network
 from fimp.tokenizers import GeneProfile, GeneTokenizer
 
 
@@ -62,7 +62,7 @@ class ExpressionOptions:
             raise FIMPError(f"--normalize: {self.normalize!r} is unknown; use total or visible")
 
 
-class ExpressionNetwork(nn.Module):
+class ExpressionNetwork(Network):
     """A model between a tokenizer and a head that predicts values of genes.
 
     Every prediction is ``mean_g + deviation * head(state, gene)``: all models start from the training mean
@@ -80,9 +80,11 @@ class ExpressionNetwork(nn.Module):
         The same over all genes together.
     """
 
-    def __init__(
-        self, choice: ModelChoice, gene_mean: Tensor, gene_deviation: Tensor, deviation: float
-    ) -> None:
+    gene_mean: Tensor
+    gene_deviation: Tensor
+    model: Backbone
+
+    def __init__(self, choice: ModelChoice, gene_mean: Tensor, gene_deviation: Tensor, deviation: float) -> None:
         super().__init__()
         genes, h = len(gene_mean), choice.hyperparameters
         self.input = choice.spec.input
@@ -101,7 +103,7 @@ class ExpressionNetwork(nn.Module):
             nn.init.zeros_(self.shared_weight.weight)
         elif self.input == "vectors":
             self.tokenizer = GeneProfile(genes)
-            self.model = choice.spec.build(h, self.tokenizer.out_dim)
+            self.model = choice.spec.build(h, 3 * genes)
             self.hops = self.model.hops
             self.head = nn.Linear(self.model.out_dim, genes, bias=False)
             nn.init.zeros_(self.head.weight)
@@ -222,9 +224,7 @@ class ExpressionTask:
         }
 
 
-def gene_statistics(
-    values: sparse.csr_matrix, tokens: int, zeros: float
-) -> tuple[Tensor, Tensor, float]:
+def gene_statistics(values: sparse.csr_matrix, tokens: int, zeros: float) -> tuple[Tensor, Tensor, float]:
     """Mean and deviation of each gene among the tokens that training draws.
 
     Parameters
@@ -248,7 +248,7 @@ def gene_statistics(
     of_entry, gene, value = np.repeat(chance, expressed.astype(int)), values.indices, values.data.astype(np.float64)
 
     def total(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.bincount(gene, weights=weights, minlength=genes)
+        return np.bincount(gene, weights=weights, minlength=genes).astype(np.float64)
 
     # A zero token has the value 0: it adds weight and nothing else.
     of_zero = zero_chance.sum() - total(np.repeat(zero_chance, expressed.astype(int)))

@@ -44,9 +44,7 @@ class GeneTokenizer(nn.Module):
         if combine not in ("concatenate", "add"):
             raise FIMPError(f"GeneTokenizer: combine={combine!r} is unknown; use 'concatenate' or 'add'")
         if embedding is not None and (embedding.dim() != 2 or embedding.size(0) != num_genes):
-            raise FIMPError(
-                f"GeneTokenizer: embedding has shape {list(embedding.shape)}, wanted [{num_genes}, width]"
-            )
+            raise FIMPError(f"GeneTokenizer: embedding has shape {list(embedding.shape)}, wanted [{num_genes}, width]")
         self.combine = combine
         if embedding is None:
             self.gene = nn.Embedding(num_genes, dim)

@@ -87,9 +87,7 @@ class SafeCheckpointIO(CheckpointIO):
         """Write Lightning's checkpoint dictionary."""
         save_tree(checkpoint, path)
 
-    def load_checkpoint(
-        self, path: Any, map_location: Any = None, weights_only: bool | None = None
-    ) -> dict[str, Any]:
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         """Read it back; nothing is ever unpickled, whatever ``weights_only`` says."""
         tree: dict[str, Any] = load_tree(path)
         return tree

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import signal
 import tempfile
-import time
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,13 +17,13 @@ import psutil
 import torch
 from lightning.pytorch.trainer.states import TrainerStatus
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from fimp.errors import FIMPError
 from fimp.models.registry import ModelChoice
-from fimp.tasks.base import Task
+from fimp.tasks.base import Network, Task
 from fimp.train.callbacks import BestCheckpoint, Clock, MetricsFile, Report, early_stopping
-from fimp.train.checkpoint import SafeCheckpointIO, load_tree, load_weights, save_tree
+from fimp.train.checkpoint import SafeCheckpointIO, load_weights, save_tree
 from fimp.train.loader import Batch, evaluation_loader, training_loader
 from fimp.train.module import NodeModule, concatenate
 from fimp.train.sampler import NeighborSampler
@@ -98,7 +97,7 @@ class Fitted:
         Peak resident memory of the process during the run (of the GPU, where one is used).
     """
 
-    network: nn.Module
+    network: Network
     epochs: int
     steps: int
     planned_steps: int
@@ -173,7 +172,7 @@ def fit(
         *([Report(listener, task.monitor)] if listener else []),
     ]
     last = folder / "checkpoints" / "last.safetensors"
-    with _quiet():
+    with _Quiet():
         trainer = lightning.Trainer(
             accelerator="gpu" if options.accelerator == "cuda" else "cpu",
             devices=1,
@@ -253,7 +252,7 @@ def _select(
 
 @torch.no_grad()
 def predict_batches(
-    task: Task, choice: ModelChoice, network: nn.Module, nodes: NDArray[np.int64], options: TrainOptions
+    task: Task, choice: ModelChoice, network: Network, nodes: NDArray[np.int64], options: TrainOptions
 ) -> list[tuple[Tensor, Batch]]:
     """Predictions of a network for some nodes in evaluation mode: (prediction, batch) per batch, on the CPU."""
     sampler = NeighborSampler(task.edges(choice), task.data.num_nodes, [-1] * network.hops)
@@ -269,7 +268,7 @@ def predict_batches(
 
 
 def evaluate(
-    task: Task, choice: ModelChoice, network: nn.Module, nodes: NDArray[np.int64], options: TrainOptions
+    task: Task, choice: ModelChoice, network: Network, nodes: NDArray[np.int64], options: TrainOptions
 ) -> dict[str, float]:
     """Metrics of a network on some nodes."""
     pairs = predict_batches(task, choice, network, nodes, options)
@@ -297,7 +296,7 @@ def peak_memory_mb() -> float:
     return float(psutil.Process().memory_info().rss) / 2**20
 
 
-class _quiet:
+class _Quiet:
     """Silence Lightning's advice, which is addressed to its own users."""
 
     def __enter__(self) -> None:

@@ -7,10 +7,10 @@ from typing import Any
 
 import lightning
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fimp.models.registry import Hyperparameters
-from fimp.tasks.base import Task
+from fimp.tasks.base import Network, Task
 from fimp.train.loader import Batch
 
 
@@ -32,7 +32,7 @@ class NodeModule(lightning.LightningModule):
     """
 
     def __init__(
-        self, network: nn.Module, task: Task, hyperparameters: Hyperparameters, planned_steps: int, warmup: int
+        self, network: Network, task: Task, hyperparameters: Hyperparameters, planned_steps: int, warmup: int
     ) -> None:
         super().__init__()
         self.network, self.task, self.hyperparameters = network, task, hyperparameters
@@ -59,17 +59,17 @@ class NodeModule(lightning.LightningModule):
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self.factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
-    def on_train_epoch_start(self) -> None:
-        """Seed dropout per epoch, so that a resumed run draws what an uninterrupted one draws."""
-        torch.manual_seed(self.task.seed * 1_000_003 + self.current_epoch)
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Seed dropout per step, so that a resumed run draws what an uninterrupted one draws."""
+        torch.manual_seed(self.task.seed * 1_000_003 + self.global_step)
 
-    def training_step(self, batch: Batch, index: int) -> Tensor:
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of a batch of seeds."""
         loss = self.task.loss(self.network(batch.inputs, batch.graph), batch.seeds)
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=batch.graph.num_seeds)
         return loss
 
-    def validation_step(self, batch: Batch, index: int) -> None:
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Collect what the score needs."""
         prediction = self.network(batch.inputs, batch.graph)
         self._outcomes.append(tuple(part.cpu() for part in self.task.outcome(prediction, batch.seeds)))

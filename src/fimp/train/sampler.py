@@ -48,7 +48,8 @@ class NeighborSampler:
     def sample(self, seeds: NDArray[np.int64], epoch: int = 0) -> Subgraph:
         """Subgraph around distinct seeds ``[n]``."""
         position = self._position
-        parts, num_nodes, num_edges = [seeds], [len(seeds)], []
+        parts, num_nodes = [seeds], [len(seeds)]
+        num_edges: list[int] = []
         position[seeds] = np.arange(len(seeds))
         sources, targets = [], []
         frontier = seeds
@@ -79,5 +80,5 @@ class NeighborSampler:
         if fanout >= 0 and counts.max(initial=0) > fanout:
             order = np.lexsort((hash_uniform(self.seed, epoch, hop, edge), row))
             keep = np.arange(len(row)) - np.repeat(first, counts) < fanout
-            row, edge = row[keep], np.sort(edge[order][keep])
+            row, edge = row[keep], edge[order][keep]
         return self.sources[edge], nodes[row]
