@@ -10,7 +10,6 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from fimp.errors import FIMPError
-from fimp.models.fimp import FIMP
 
 if TYPE_CHECKING:
     from fimp.estimators import ExpressionModel
@@ -89,7 +88,7 @@ def gene_attention(model: ExpressionModel, draws: int = 5) -> GeneAttention:
         If the model has no cross-node attention.
     """
     network = model.network
-    if network.input != "tokens" or not isinstance(network.model, FIMP):
+    if network.input != "tokens":
         raise FIMPError(f"gene_attention: {model.config.model!r} has no cross-node attention; use fimp-base")
     genes = len(model.data.gene_names)
     total, count = torch.zeros(genes * genes, dtype=torch.float64), torch.zeros(genes * genes, dtype=torch.int64)

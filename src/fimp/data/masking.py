@@ -46,6 +46,20 @@ class CellTokens(NamedTuple):
         """The first n cells."""
         return CellTokens(*(part[:n] for part in self))
 
+    def visible(self) -> CellTokens:
+        """Only the tokens whose value is shown, moved together: ``[n, most visible tokens of a cell]``."""
+        shown = self.mask & ~self.hidden
+        width = max(1, int(shown.sum(1).max())) if len(shown) else 1
+        order = (~shown).to(torch.int8).argsort(dim=1, stable=True)[:, :width]
+        genes, targets, values, mask, hidden = (part.gather(1, order) for part in self)
+        mask = mask & ~hidden
+        return CellTokens(genes, targets, values, mask, hidden & mask)
+
+    def asked(self) -> CellTokens:
+        """Only the leading columns in which any token is hidden: ``[n, most hidden tokens of a cell]``."""
+        width = int(self.hidden.sum(1).max()) if len(self.hidden) else 0
+        return CellTokens(*(part[:, :width] for part in self))
+
     def to(self, device: torch.device) -> CellTokens:
         """All parts on a device."""
         return CellTokens(*(part.to(device) for part in self))

@@ -2,47 +2,111 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import torch
 from torch import Tensor, nn
 
 from fimp.data.subgraph import Subgraph
-from fimp.models.registry import Hyperparameters, ModelSpec, register
-from fimp.nn.layers import FIMPLayer, SelfAttentionLayer
+from fimp.models.registry import Backbone, Hyperparameters, ModelSpec, register
+from fimp.nn.layers import FIMPLayer
+from fimp.tokenizers.base import Tokens
 
 
-class FIMP(nn.Module):
-    """placeholder plan sfs."""
+class FIMP(Backbone):
+    """Token sequences with cross-node attention learned from scratch (FIMP-base).
+
+    Two streams keep the cost low. *Sources* are what a node shows: its visible tokens, of which the first
+    sums up the node. *Queries* are what is asked of the seeds. Tokens whose value is hidden are never
+    sources, since they say nothing that the first token does not.
+
+    1. All layers but the last update the first source token of every node by its neighbours' sources.
+    2. The last layer updates the seeds' queries by their own and their neighbours' sources.
+
+    Parameters
+    ----------
+    dim
+        Model width D.
+    layers
+        Number of message passing layers, at least 1.
+    heads
+        Attention heads.
+    dropout, attention_dropout, edge_dropout
+        As in :class:`fimp.nn.FIMPLayer`.
+    """
 
     def __init__(
-        self, dim: int, layers: int = 1, heads: int = 4, dropout: float = 0.1, attention_dropout: float = 0.0
+        self,
+        dim: int,
+        layers: int = 2,
+        heads: int = 4,
+        dropout: float = 0.1,
+        attention_dropout: float = 0.0,
+        edge_dropout: float = 0.1,
     ) -> None:
         super().__init__()
         self.out_dim, self.hops = dim, layers
-        options = {"dropout": dropout, "attention_dropout": attention_dropout}
-        self.before = SelfAttentionLayer(dim, heads, **options)
-        self.conv = nn.ModuleList(FIMPLayer(dim, heads, **options) for _ in range(layers))
-        self.after = SelfAttentionLayer(dim, heads, **options)
+
+        def layer(own: bool) -> FIMPLayer:
+            return FIMPLayer(
+                dim,
+                heads,
+                dropout=dropout,
+                attention_dropout=attention_dropout,
+                edge_dropout=edge_dropout,
+                own=own,
+            )
+
+        self.summaries = nn.ModuleList(layer(own=False) for _ in range(layers - 1))
+        self.last = layer(own=True)
         self.norm = nn.LayerNorm(dim)
 
-    def forward(self, h: Tensor, mask: Tensor, hidden: Tensor, graph: Subgraph) -> Tensor:
-        """``[n, T, D]`` to ``[seeds, T, D]``."""
-        h = self.before(h, mask)
-        for layer, (edges, num_dst) in zip(self.conv, graph.layers(), strict=True):
-            h = layer(h, edges, mask, num_dst)
-            mask = mask[:num_dst]
-        out: Tensor = self.norm(self.after(h, mask))
-        return out
+    def forward(self, sources: Tokens, queries: Tokens, graph: Subgraph) -> Tensor:
+        """States of the seeds' queries.
+
+        Parameters
+        ----------
+        sources
+            Visible tokens of all nodes of the subgraph, ``h [n, S, D]``; token 0 sums up the node.
+        queries
+            Tokens asked of the seeds, ``h [seeds, T, D]``.
+        graph
+            Subgraph with as many hops as there are layers.
+
+        Returns
+        -------
+        Tensor
+            ``[seeds, T, D]``.
+        """
+        sources, queries, edges = self._until_last(sources, queries, graph)
+        return self.norm(self.last(queries.h, sources, edges))
+
+    @torch.no_grad()
+    def attention(self, sources: Tokens, queries: Tokens, graph: Subgraph, chunk: int = 1024) -> Iterator[Tensor]:
+        """Attention of the last layer along its edges, mean over heads, in chunks ``[<= chunk, T, S]``."""
+        sources, queries, edges = self._until_last(sources, queries, graph)
+        for start in range(0, edges.size(1), chunk):
+            yield self.last.attention(queries.h, sources, edges[:, start : start + chunk])
+
+    def _until_last(self, sources: Tokens, queries: Tokens, graph: Subgraph) -> tuple[Tokens, Tokens, Tensor]:
+        *first, (edges, _) = graph.layers()
+        for layer, (inner, count) in zip(self.summaries, first, strict=True):
+            summary = layer(sources.h[:count, :1], sources, inner)
+            sources = Tokens(torch.cat([summary, sources.h[:count, 1:]], 1), sources.mask[:count])
+        summed_up = sources.h[: graph.num_seeds, :1]
+        return sources, Tokens(queries.h + summed_up, queries.mask), edges
 
 
-def _build(h: Hyperparameters, in_dim: int) -> nn.Module:
+def _build(h: Hyperparameters, in_dim: int) -> Backbone:
     return FIMP(in_dim, h.layers, h.heads, h.dropout, h.attention_dropout)
 
 
 register(
     ModelSpec(
         "fimp-base",
-        "cross-node attention learned from scratch",
+        "cross-node attention between tokens, learned from scratch",
         "tokens",
         _build,
-        Hyperparameters(dim=64, layers=1, lr=2e-3),
+        Hyperparameters(dim=128, layers=2, lr=3e-3, weight_decay=0.05),
     )
 )

@@ -56,6 +56,9 @@ class CrossNodeAttention(nn.Module):
         Whether the projections have biases.
     backend
         Backend of :func:`fimp.ops.edge_attention`.
+    null_token
+        Give every source that has a real token one more, learned, token: a neighbour that knows nothing
+        then has a way to say little.
 
     Raises
     ------
@@ -64,7 +67,13 @@ class CrossNodeAttention(nn.Module):
     """
 
     def __init__(
-        self, dim: int, heads: int = 4, dropout: float = 0.0, bias: bool = True, backend: str = "auto"
+        self,
+        dim: int,
+        heads: int = 4,
+        dropout: float = 0.0,
+        bias: bool = True,
+        backend: str = "auto",
+        null_token: bool = False,
     ) -> None:
         super().__init__()
         if dim < 1 or heads < 1 or dim % heads:
@@ -74,6 +83,7 @@ class CrossNodeAttention(nn.Module):
         self.k_proj = nn.Linear(dim, dim, bias=bias)
         self.v_proj = nn.Linear(dim, dim, bias=bias)
         self.out_proj = nn.Linear(dim, dim, bias=bias)
+        self.null_token = nn.Parameter(torch.empty(2, heads, 1, dim // heads)) if null_token else None
         self.reset_parameters()
 
     @classmethod
@@ -110,6 +120,8 @@ class CrossNodeAttention(nn.Module):
             nn.init.xavier_uniform_(linear.weight)
             if linear.bias is not None:
                 nn.init.zeros_(linear.bias)
+        if self.null_token is not None:
+            nn.init.normal_(self.null_token, std=0.1)
 
     def _split(self, h: Tensor) -> Tensor:
         return h.view(h.size(0), h.size(1), self.heads, self.dim // self.heads).transpose(1, 2)
@@ -143,12 +155,13 @@ class CrossNodeAttention(nn.Module):
         Tensor
             ``[N_dst, T, D]``, exactly zero for a node that receives nothing.
         """
+        key, value, key_mask = self._keys_and_values(h_src, mask_src)
         attended = ops.edge_attention(
             self._split(self.q_proj(h_dst)),
-            self._split(self.k_proj(h_src)),
-            self._split(self.v_proj(h_src)),
+            key,
+            value,
             edge_index,
-            key_mask=mask_src,
+            key_mask=key_mask,
             edge_weight=edge_weight,
             aggr=aggr,
             dropout=self.dropout if self.training else 0.0,
@@ -164,11 +177,22 @@ class CrossNodeAttention(nn.Module):
 
     @torch.no_grad()
     def attention(self, h_dst: Tensor, h_src: Tensor, edge_index: Tensor, mask_src: Tensor | None = None) -> Tensor:
-        """Attention weights of the given edges averaged over heads, ``[E, T, S]``."""
-        weights = ops.edge_attention_weights(
-            self._split(self.q_proj(h_dst)), self._split(self.k_proj(h_src)), edge_index, key_mask=mask_src
-        )
-        return weights.mean(1)
+        """Attention weights of the given edges averaged over heads, ``[E, T, S]``.
+
+        What goes to a null token is left out, so rows may sum to less than one.
+        """
+        key, _, key_mask = self._keys_and_values(h_src, mask_src)
+        weights = ops.edge_attention_weights(self._split(self.q_proj(h_dst)), key, edge_index, key_mask=key_mask)
+        return weights.mean(1)[:, :, : h_src.size(1)]
+
+    def _keys_and_values(self, h_src: Tensor, mask_src: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+        key, value = self._split(self.k_proj(h_src)), self._split(self.v_proj(h_src))
+        if self.null_token is None:
+            return key, value, mask_src
+        null_key, null_value = (part.expand(len(h_src), -1, -1, -1) for part in self.null_token)
+        if mask_src is not None:
+            mask_src = torch.cat([mask_src, mask_src.any(1, keepdim=True)], 1)
+        return torch.cat([key, null_key], 2), torch.cat([value, null_value], 2), mask_src
 
     def extra_repr(self) -> str:
         """Width, heads and dropout for ``repr``."""

@@ -1,4 +1,4 @@
-"""Pre-norm blocks over node tokens: within a node, and between nodes."""
+"""Pre-norm blocks in which tokens ask their own node and its neighbours."""
 
 from __future__ import annotations
 
@@ -8,83 +8,134 @@ from torch.nn import functional as F
 
 from fimp.nn.cross_attention import CrossNodeAttention
 from fimp.nn.fimp_conv import FIMPConv
+from fimp.tokenizers.base import Tokens
 
 
 class FeedForward(nn.Sequential):
     """Two linear layers with GELU between: ``[..., D] -> [..., D]``."""
 
-    def __init__(self, dim: int, hidden: int, dropout: float = 0.0) -> None:
-        super().__init__(nn.Linear(dim, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, dim))
+    def __init__(self, dim: int, hidden: int) -> None:
+        super().__init__(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, dim))
 
 
-class SelfAttentionLayer(nn.Module):
-    """A transformer layer over the tokens of each node on its own.
+class FeatureDropout(nn.Module):
+    """Dropout of features of a node, for all its tokens at once: ``[N, T, D] -> [N, T, D]``.
 
-    ``H <- H + SelfAttention(LN(H))``, then ``H <- H + FFN(LN(H))``.
+    Parameters
+    ----------
+    p
+        Probability of dropping a feature.
+    """
+
+    def __init__(self, p: float = 0.0) -> None:
+        super().__init__()
+        self.p = p
+
+    def forward(self, h: Tensor) -> Tensor:
+        """Drop in training, return as it is in evaluation."""
+        if not self.training or self.p == 0.0:
+            return h
+        return h * F.dropout(h.new_ones(h.size(0), 1, h.size(2)), self.p)
+
+    def extra_repr(self) -> str:
+        """Probability for ``repr``."""
+        return f"p={self.p}"
+
+
+class OwnAttention(nn.Module):
+    """Attention of a node's query tokens to its own source tokens: the message along a self-loop.
 
     Parameters
     ----------
     dim, heads
         Model width D and number of heads.
-    dropout, attention_dropout
-        Of the two residual branches, and of the attention weights.
+    dropout
+        Probability of dropping an attention weight.
     """
 
-    def __init__(
-        self, dim: int, heads: int, *, dropout: float = 0.0, attention_dropout: float = 0.0, ratio: int = 2
-    ) -> None:
+    def __init__(self, dim: int, heads: int, dropout: float = 0.0) -> None:
         super().__init__()
-        self.heads, self.attention_dropout = heads, attention_dropout
-        self.norm1, self.norm2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
-        self.qkv, self.out = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
-        self.ffn = FeedForward(dim, ratio * dim, dropout)
-        self.dropout = nn.Dropout(dropout)
+        self.heads, self.dropout = heads, dropout
+        self.q_proj, self.kv_proj, self.out_proj = nn.Linear(dim, dim), nn.Linear(dim, 2 * dim), nn.Linear(dim, dim)
 
-    def forward(self, h: Tensor, mask: Tensor | None = None) -> Tensor:
-        """``[N, T, D]`` and a token mask ``[N, T]`` to ``[N, T, D]``."""
-        q, k, v = self.qkv(self.norm1(h)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        attended = F.scaled_dot_product_attention(
-            q,
-            k,
-            v,
-            attn_mask=None if mask is None else key_bias(mask, q.dtype),
-            dropout_p=self.attention_dropout if self.training else 0.0,
-        )
-        h = h + self.dropout(self.out(attended.transpose(1, 2).flatten(2)))
-        return h + self.dropout(self.ffn(self.norm2(h)))
+    def forward(self, queries: Tensor, sources: Tokens) -> Tensor:
+        """``[N, T, D]`` and sources ``[N, S, D]`` to ``[N, T, D]``."""
+        q = self.q_proj(queries).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        k, v = self.kv_proj(sources.h).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        # Finite, so that a node without any real token gives no NaN.
+        bias = torch.zeros_like(sources.mask, dtype=q.dtype).masked_fill(~sources.mask, -1e4)
+        dropout = self.dropout if self.training else 0.0
+        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=bias[:, None, None, :], dropout_p=dropout)
+        return self.out_proj(attended.transpose(1, 2).flatten(2))
 
 
 class FIMPLayer(nn.Module):
-    """A message passing layer with its update (FIMP-base, design of arXiv 2210.09475 Algorithm 1).
+    """A message passing layer with its update, pre-norm (arXiv 2210.09475, Algorithm 1).
 
-    ``H_i <- H_i + A_i`` with ``A`` from :class:`FIMPConv` on ``LN(H)``, then
+    ``H_i <- H_i + A_i`` with ``A_i`` the mean message of the neighbours (:class:`FIMPConv`), plus, unless
+    ``own=False``, the message of the node to itself through weights of its own; then
     ``H_i <- H_i + FFN(LN(H_i))``.
 
     Parameters
     ----------
     dim, heads
         Model width D and number of heads.
-    dropout, attention_dropout
-        Of the two residual branches, and of the attention weights.
+    dropout
+        Probability of dropping a feature of either residual branch.
+    attention_dropout
+        Probability of dropping an attention weight.
+    edge_dropout
+        Probability that a message is not sent in a training step.
+    own
+        Whether a node's queries attend to its own sources too.
     """
 
     def __init__(
-        self, dim: int, heads: int, *, dropout: float = 0.0, attention_dropout: float = 0.0, ratio: int = 2
+        self,
+        dim: int,
+        heads: int,
+        *,
+        dropout: float = 0.0,
+        attention_dropout: float = 0.0,
+        edge_dropout: float = 0.0,
+        own: bool = True,
     ) -> None:
         super().__init__()
-        self.norm1, self.norm2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
-        self.conv = FIMPConv(CrossNodeAttention(dim, heads, dropout=attention_dropout))
-        self.ffn = FeedForward(dim, ratio * dim, dropout)
-        self.dropout = nn.Dropout(dropout)
+        self.edge_dropout = edge_dropout
+        self.norm_query, self.norm_source, self.norm_ffn = nn.LayerNorm(dim), nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.conv = FIMPConv(CrossNodeAttention(dim, heads, dropout=attention_dropout, null_token=True))
+        self.own = OwnAttention(dim, heads, attention_dropout) if own else None
+        self.ffn = FeedForward(dim, 2 * dim)
+        self.dropout = FeatureDropout(dropout)
 
-    def forward(self, h: Tensor, edge_index: Tensor, mask: Tensor, num_dst: int | None = None) -> Tensor:
-        """Update the first ``num_dst`` nodes (all by default): ``[N, T, D] -> [num_dst, T, D]``."""
-        num_dst = h.size(0) if num_dst is None else num_dst
-        normed = self.norm1(h)
-        h = h[:num_dst] + self.dropout(self.conv((normed, normed[:num_dst]), edge_index, (mask, mask[:num_dst])))
-        return h + self.dropout(self.ffn(self.norm2(h)))
+    def forward(self, queries: Tensor, sources: Tokens, edge_index: Tensor) -> Tensor:
+        """Update the queries of the first nodes from the sources of all.
 
+        Parameters
+        ----------
+        queries
+            ``[N_dst, T, D]``, tokens of the first ``N_dst`` nodes.
+        sources
+            ``h [N, S, D]`` and ``mask [N, S]``.
+        edge_index
+            ``[2, E]``, source in row 0.
+        """
+        count = len(queries)
+        asking, sources = self.norm_query(queries), Tokens(self.norm_source(sources.h), sources.mask)
+        if self.training and self.edge_dropout > 0.0:
+            edge_index = edge_index[:, torch.rand(edge_index.size(1), device=edge_index.device) >= self.edge_dropout]
+        heard = self.conv((sources.h, asking), edge_index, (sources.mask, None))
+        if self.own is not None:
+            heard = heard + self.own(asking, Tokens(sources.h[:count], sources.mask[:count]))
+        queries = queries + self.dropout(heard)
+        return queries + self.dropout(self.ffn(self.norm_ffn(queries)))
 
-def key_bias(mask: Tensor, dtype: torch.dtype) -> Tensor:
-    """Additive attention bias ``[N, 1, 1, T]`` from a token mask; finite, so that an empty node is no NaN."""
-    return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill(~mask, -1e4)[:, None, None, :]
+    @torch.no_grad()
+    def attention(self, queries: Tensor, sources: Tokens, edge_index: Tensor) -> Tensor:
+        """Attention weights of the given edges, mean over heads, ``[E, T, S]``.
+
+        Arguments as in :meth:`forward`. Rows sum to one minus what the null token takes.
+        """
+        message = self.conv.message
+        assert isinstance(message, CrossNodeAttention)
+        return message.attention(self.norm_query(queries), self.norm_source(sources.h), edge_index, sources.mask)

@@ -122,7 +122,7 @@ class _WeightedSum(torch.autograd.Function):
         grad_weight = None if weight is None else torch.zeros_like(weight)
         for window, part in _chunks(ctx, ctx.saved_tensors):
             grad_message = grad_out.index_select(0, part.dst)
-            if grad_weight is not None:
+            if grad_weight is not None and part.weight is not None:
                 message = torch.matmul(part.attention, part.value)
                 grad_weight[window] = (grad_message * message).sum((1, 2, 3))
                 grad_message = grad_message * part.weight

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -18,10 +19,11 @@ from fimp.data.masking import CellTokens, Masking, TokenSampler
 from fimp.data.splits import block_split, random_split
 from fimp.data.subgraph import Subgraph
 from fimp.errors import FIMPError
+from fimp.models.fimp import FIMP
 from fimp.models.registry import Backbone, ModelChoice
 from fimp.nn.readout import mean_tokens
 from fimp.tasks.base import PARTS, Network
-from fimp.tokenizers import GeneProfile, GeneTokenizer
+from fimp.tokenizers import CellToken, GeneProfile, GeneTokenizer, Tokens
 
 
 @dataclass(frozen=True)
@@ -94,48 +96,81 @@ class ExpressionNetwork(Network):
         self.bias = nn.Parameter(torch.zeros(genes), requires_grad=choice.spec.trainable)
         self.hops = 0
         if self.input == "tokens":
-            self.tokenizer: nn.Module = GeneTokenizer(genes, h.dim)
-            self.model = choice.spec.build(h, h.dim)
-            self.hops = self.model.hops
-            self.gene_weight = nn.Embedding(genes, h.dim)
-            nn.init.zeros_(self.gene_weight.weight)
-            self.shared_weight = nn.Linear(h.dim, 1, bias=False)
-            nn.init.zeros_(self.shared_weight.weight)
+            self.tokenizer = GeneTokenizer(genes, h.dim)
+            self.cell_token = CellToken(genes, h.dim, h.dropout)
         elif self.input == "vectors":
-            self.tokenizer = GeneProfile(genes)
-            self.model = choice.spec.build(h, 3 * genes)
+            self.profile = GeneProfile(genes)
+        if self.input != "none":
+            self.model = choice.spec.build(h, h.dim if self.input == "tokens" else 3 * genes)
             self.hops = self.model.hops
-            self.head = nn.Linear(self.model.out_dim, genes, bias=False)
+            # An embedding is a linear layer of which only the asked genes' rows are computed.
+            self.head = nn.Embedding(genes, self.model.out_dim)
             nn.init.zeros_(self.head.weight)
 
     def forward(self, tokens: CellTokens, graph: Subgraph) -> Tensor:
-        """Predicted values of the seeds' tokens, ``[seeds, T]``."""
-        genes = tokens.genes[: graph.num_seeds]
-        out = self.bias[genes]
-        if self.input != "none":
-            h = self._states(tokens, graph)
-            if self.input == "tokens":
-                out = out + (h * self.gene_weight(genes)).sum(-1) + self.shared_weight(h).squeeze(-1)
-            else:
-                out = out + self.head(h).gather(1, genes)
-        return self.gene_mean[genes] + self.deviation * out
+        """Predicted values of the seeds' hidden tokens, ``[seeds, T]``; the gene's mean at other tokens."""
+        seeds = tokens.take(graph.num_seeds)
+        base = self.gene_mean[seeds.genes]
+        if self.input == "none":
+            return base
+        if self.input == "vectors":
+            h = self._vectors(tokens, graph)
+            learned = nn.functional.linear(h, self.head.weight, self.bias).gather(1, seeds.genes)
+            return base + self.deviation * learned
+        asked = seeds.asked()
+        h = self.model(self._sources(tokens), self._tokens(asked, asked.hidden), graph)
+        learned = (h * self.head(asked.genes)).sum(-1) + self.bias[asked.genes]
+        return base + self.deviation * nn.functional.pad(learned, (0, base.size(1) - learned.size(1)))
 
     def embed(self, tokens: CellTokens, graph: Subgraph) -> Tensor:
-        """One vector per seed, ``[seeds, D]``: the mean of its tokens' states, or its vector."""
+        """One vector per seed, ``[seeds, D]``.
+
+        For a model of tokens, the mean state over the cell's genes when each is asked for. Queries are hidden as
+        in training, while ``tokens`` may show all values.
+        """
         if self.input == "none":
             raise FIMPError("embed: the model 'mean' has no states; use another model")
-        h = self._states(tokens, graph)
-        return mean_tokens(h, tokens.mask[: graph.num_seeds]) if self.input == "tokens" else h
+        if self.input == "vectors":
+            return self._vectors(tokens, graph)
+        seeds = tokens.take(graph.num_seeds)
+        return mean_tokens(self.model(self._sources(tokens), self._tokens(seeds, seeds.mask), graph), seeds.mask)
 
-    def _states(self, tokens: CellTokens, graph: Subgraph) -> Tensor:
-        values = (tokens.values - self.gene_mean[tokens.genes]) / self.gene_deviation[tokens.genes]
-        inputs = (tokens.genes, values, tokens.mask, tokens.hidden)
-        if self.input == "tokens":
-            h, mask = self.tokenizer(*inputs)
-            out: Tensor = self.model(h, mask, tokens.hidden, graph)
-        else:
-            out = self.model(self.tokenizer(*inputs), graph)
-        return out
+    def attention(self, tokens: CellTokens, graph: Subgraph) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Attention of the seeds' hidden genes to their neighbours' visible genes, in chunks of edges.
+
+        Yields
+        ------
+        tuple
+            Attention ``[e, T, S]``, and the genes of its rows ``[e, T]`` and columns ``[e, S]``; -1 where there is
+            no such token.
+        """
+        if not isinstance(self.model, FIMP):
+            raise FIMPError("attention: the model has no cross-node attention; use fimp-base")
+        asked, visible = tokens.take(graph.num_seeds).asked(), tokens.visible()
+        receivers = asked.genes.masked_fill(~asked.hidden, -1)
+        senders = visible.genes.masked_fill(~visible.mask, -1)
+        start = 0
+        for weights in self.model.attention(self._sources(tokens), self._tokens(asked, asked.hidden), graph):
+            src, dst = graph.edge_index[:, start : start + len(weights)]
+            start += len(weights)
+            # Column 0 is the token that sums up the neighbour.
+            yield weights[:, :, 1:], receivers[dst], senders[src]
+
+    def _standardise(self, tokens: CellTokens) -> Tensor:
+        return (tokens.values - self.gene_mean[tokens.genes]) / self.gene_deviation[tokens.genes]
+
+    def _vectors(self, tokens: CellTokens, graph: Subgraph) -> Tensor:
+        return self.model(self.profile(tokens.genes, self._standardise(tokens), tokens.mask, tokens.hidden), graph)
+
+    def _tokens(self, tokens: CellTokens, hidden: Tensor) -> Tokens:
+        return self.tokenizer(tokens.genes, self._standardise(tokens), tokens.mask, hidden)
+
+    def _sources(self, tokens: CellTokens) -> Tokens:
+        shown = tokens.visible()
+        visible = self.tokenizer(shown.genes, self._standardise(shown), shown.mask)
+        cell = self.cell_token(tokens.genes, self._standardise(tokens), tokens.mask, tokens.hidden, visible)
+        mask = torch.cat([torch.ones_like(visible.mask[:, :1]), visible.mask], 1)
+        return Tokens(torch.cat([cell, visible.h], 1), mask)
 
 
 class ExpressionTask:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from fimp.errors import FIMPError
 from fimp.tokenizers.base import Tokens
@@ -12,6 +13,8 @@ from fimp.tokenizers.base import Tokens
 class GeneTokenizer(nn.Module):
     """Combine a gene embedding with a projection of the gene's value (paper section 3.1, equation 5).
 
+    The value of gene g is projected as ``MLP(value) + value * slope_g``.
+
     Parameters
     ----------
     num_genes
@@ -19,7 +22,7 @@ class GeneTokenizer(nn.Module):
     dim
         Model width D.
     combine
-        ``"concatenate"`` joins both halves and projects them to D, ``"add"`` sums them.
+        ``"add"`` sums both parts, ``"concatenate"`` joins them and projects them to D.
     embedding
         Given gene embeddings ``[G, D_g]``, for instance from a foundation model; they are projected to D
         where their width differs, and trained on unless ``freeze``. By default a table is learned.
@@ -36,7 +39,7 @@ class GeneTokenizer(nn.Module):
         self,
         num_genes: int,
         dim: int,
-        combine: str = "concatenate",
+        combine: str = "add",
         embedding: Tensor | None = None,
         freeze: bool = False,
     ) -> None:
@@ -48,14 +51,15 @@ class GeneTokenizer(nn.Module):
         self.combine = combine
         if embedding is None:
             self.gene = nn.Embedding(num_genes, dim)
-            nn.init.normal_(self.gene.weight, std=dim**-0.5)
+            nn.init.normal_(self.gene.weight, std=0.1)
         else:
             self.gene = nn.Embedding.from_pretrained(embedding.clone(), freeze=freeze)
         width = self.gene.embedding_dim
         self.to_dim = nn.Identity() if width == dim else nn.Linear(width, dim)
         self.value = nn.Sequential(nn.Linear(1, dim), nn.GELU(), nn.Linear(dim, dim))
-        self.mask_token = nn.Parameter(torch.empty(dim))
-        nn.init.normal_(self.mask_token, std=dim**-0.5)
+        self.slope = nn.Embedding(num_genes, dim)
+        nn.init.normal_(self.slope.weight, std=0.1)
+        self.mask_token = nn.Parameter(torch.zeros(dim))
         self.project = nn.Linear(2 * dim, dim) if combine == "concatenate" else nn.Identity()
 
     def forward(self, genes: Tensor, values: Tensor, mask: Tensor, hidden: Tensor | None = None) -> Tokens:
@@ -66,22 +70,83 @@ class GeneTokenizer(nn.Module):
         genes
             Indices into the vocabulary, ``[N, T]`` int64.
         values
-            Expression values (log1p of normalised counts), ``[N, T]`` float.
+            Expression values, ``[N, T]`` float.
         mask
             True = real token, ``[N, T]``.
         hidden
-            True = the value is replaced by the learned mask token, ``[N, T]``.
+            True = the value is replaced by the learned mask token, ``[N, T]``; none by default.
 
         Returns
         -------
         Tokens
             ``h [N, T, D]`` and ``mask [N, T]``; padded tokens are zero.
         """
-        if hidden is None:
-            hidden = torch.zeros_like(mask)
-        # Values of hidden and padded tokens are cut off here, whatever they are.
-        shown = values.masked_fill(hidden | ~mask, 0.0).unsqueeze(-1)
-        value = torch.where(hidden.unsqueeze(-1), self.mask_token, self.value(shown))
         gene = self.to_dim(self.gene(genes))
+        if hidden is not None and bool(hidden[mask].all()):
+            value = self.mask_token.expand_as(gene)
+        else:
+            covered = ~mask if hidden is None else hidden | ~mask
+            # Values of hidden and padded tokens are cut off here, whatever they are.
+            shown = values.masked_fill(covered, 0.0).unsqueeze(-1)
+            value = self.value(shown) + shown * self.slope(genes)
+            if hidden is not None:
+                value = torch.where(hidden.unsqueeze(-1), self.mask_token, value)
         h = torch.cat([gene, value], -1) if self.combine == "concatenate" else gene + value
         return Tokens(self.project(h).masked_fill(~mask.unsqueeze(-1), 0.0), mask)
+
+
+class CellToken(nn.Module):
+    """One token for the whole cell: what its visible values and its hidden genes add up to.
+
+    It stands first among the tokens of a cell, like the ``<cls>`` token of transformers.
+
+    Parameters
+    ----------
+    num_genes
+        Size G of the gene vocabulary.
+    dim
+        Model width D.
+    dropout
+        Probability with which a gene is left out of the sum in training.
+    """
+
+    def __init__(self, num_genes: int, dim: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.dropout = dropout
+        tables = {name: nn.Embedding(num_genes, dim) for name in ("value", "seen", "hidden")}
+        for table in tables.values():
+            nn.init.normal_(table.weight, std=0.1)
+        self.tables = nn.ModuleDict(tables)
+        self.start = nn.Parameter(0.1 * torch.randn(dim))
+        self.update = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim))
+
+    def forward(self, genes: Tensor, values: Tensor, mask: Tensor, hidden: Tensor, visible: Tokens) -> Tensor:
+        """Make the token.
+
+        Parameters
+        ----------
+        genes, values, mask, hidden
+            All tokens of a cell, ``[N, T]``, as for :class:`GeneTokenizer`.
+        visible
+            Its visible gene tokens, ``[N, S, D]``.
+
+        Returns
+        -------
+        Tensor
+            ``[N, 1, D]``.
+        """
+        weight = F.dropout(mask.to(visible.h.dtype), self.dropout, self.training)
+        seen, unseen = weight.masked_fill(hidden, 0.0), weight.masked_fill(~hidden, 0.0)
+        total = (
+            self._sum("value", genes, values.masked_fill(hidden | ~mask, 0.0) * seen)
+            + self._sum("seen", genes, seen)
+            + self._sum("hidden", genes, unseen)
+        )
+        # The tables learn slowly on their own; gene tokens, which every layer trains, give them a start.
+        total = total + self.start + 0.2 * visible.h.sum(1)
+        return (total + self.update(total)).unsqueeze(1)
+
+    def _sum(self, name: str, genes: Tensor, weight: Tensor) -> Tensor:
+        table = self.tables[name]
+        assert isinstance(table, nn.Embedding)
+        return F.embedding_bag(genes, table.weight, per_sample_weights=weight, mode="sum")
