@@ -83,6 +83,17 @@ def test_chunk_size_does_not_matter(seed, chunk):
         torch.testing.assert_close(ours, whole, rtol=1e-12, atol=1e-13)
 
 
+def test_one_hub_and_many_leaves():
+    # A node with more in-edges than a chunk holds, next to nodes with one: groups are split and padded.
+    tensors, options = problem(29, edges=40)
+    tensors["edge_index"][1, :33] = 2
+    exact = edge_attention(**tensors, **options, backend="reference", aggr="sum")
+    src, dst = tensors.pop("edge_index")
+    for chunk in (1, 5, 16, 40):
+        out = _chunked.weighted_sum(*tensors.values(), src, dst, *options.values(), 5**-0.5, 0.0, chunk=chunk)
+        torch.testing.assert_close(out, exact, rtol=1e-10, atol=1e-12)
+
+
 @pytest.mark.parametrize("backend", ["reference", "chunked"])
 @pytest.mark.parametrize("aggr", ["mean", "sum"])
 def test_gradients_equal_finite_differences(backend, aggr):
@@ -222,7 +233,7 @@ def test_chunked_backward_needs_less_memory_than_all_edges(monkeypatch):
     monkeypatch.setattr(torch, "matmul", lambda a, b: sizes.append(matmul(a, b)) or sizes[-1])
     tensors, options = problem(21, nodes=50, edges=4000, tokens=16, sources=16, dtype=torch.float32)
     query = tensors.pop("query").requires_grad_()
-    monkeypatch.setattr(_chunked, "SCORES_PER_CHUNK", 2**14)
+    monkeypatch.setattr(_chunked, "ELEMENTS_PER_CHUNK", 2**14)
     edge_attention(query, **tensors, **options, backend="chunked").sum().backward()
     assert max(tensor.numel() for tensor in sizes) <= 2**14
     assert 4000 * 2 * 16 * 16 > 100 * 2**14

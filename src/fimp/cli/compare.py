@@ -21,7 +21,7 @@ app = typer.Typer(help="Train models on a task and tabulate the results.", no_ar
 # Flags that every task takes.
 Models = Annotated[str, typer.Option(help="Comma-separated models; `:no-edges` after one removes its edges.")]
 Seeds = Annotated[int, typer.Option(help="Number of seeds.")]
-Epochs = Annotated[int | None, typer.Option(help="Passes over the training nodes; by default about 1,500 steps.")]
+Epochs = Annotated[int | None, typer.Option(help="Passes over the training nodes; by default 60 (300 to 800 steps).")]
 MaxMinutes = Annotated[float | None, typer.Option(help="Time for the whole command, evaluation included.")]
 BatchSize = Annotated[int, typer.Option(help="Seed nodes per training step.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda or auto.")]
@@ -50,7 +50,7 @@ def expression(
     split: Annotated[str, typer.Option(help="random, or blocks of neighbouring cells.")] = "random",
     normalize: Annotated[str, typer.Option(help="Scale by total or by visible counts.")] = "total",
     zeros: Annotated[float, typer.Option(help="Share of tokens from genes a cell does not express.")] = 0.0,
-    batch_size: BatchSize = 128,
+    batch_size: BatchSize = 256,
     device: Device = "auto",
     out: Out = Path("fimp_results/expression"),
     resume: Resume = False,
@@ -86,6 +86,8 @@ def expression(
     if seeds < 1:
         raise FIMPError(f"--seeds: {seeds} is below 1; use 3, for instance")
     graph_of_cells = read_source(data, config.data)
+    # What does not fit the data must come to light before earlier results are replaced.
+    ExpressionTask(graph_of_cells, config.options, seed=0)
     comparison = Comparison(
         make_task=lambda seed: ExpressionTask(graph_of_cells, config.options, seed),
         config=config,

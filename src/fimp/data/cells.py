@@ -60,7 +60,18 @@ class CellOptions:
             raise FIMPError(f"--fraction: {self.fraction} is outside (0, 1]; use 0.05, for instance")
 
 
-def load_cells(source: str | Path | AnnData, options: CellOptions = CellOptions(), name: str | None = None) -> Data:
+class CellGraph(Data):  # type: ignore[misc]
+    """A graph of cells with the attributes that :func:`load_cells` documents."""
+
+    @property
+    def scale(self) -> Tensor | None:
+        """Factors of counts; without this property PyG would lose a None and raise."""
+        return self["scale"] if "scale" in self._store else None
+
+
+def load_cells(
+    source: str | Path | AnnData, options: CellOptions = CellOptions(), name: str | None = None
+) -> CellGraph:
     """Read an AnnData, or a file of one, into a graph of cells.
 
     Parameters
@@ -74,7 +85,9 @@ def load_cells(source: str | Path | AnnData, options: CellOptions = CellOptions(
 
     Returns
     -------
-    torch_geometric.data.Data
+    CellGraph
+        A ``torch_geometric.data.Data`` with
+
         - ``x``: values, sparse CSR ``[N, G]`` float32 (log1p of normalised counts, or continuous)
         - ``scale``: factor of each cell's counts before log1p ``[N]`` float64, or None where values are not counts
         - ``edge_index``: ``[2, E]``, source in row 0
@@ -98,7 +111,7 @@ def load_cells(source: str | Path | AnnData, options: CellOptions = CellOptions(
             adata.file.close()
 
 
-def _to_data(adata: AnnData, options: CellOptions, name: str) -> Data:
+def _to_data(adata: AnnData, options: CellOptions, name: str) -> CellGraph:
     duplicated = adata.var_names[adata.var_names.duplicated()]
     if len(duplicated):
         raise FIMPError(
@@ -125,7 +138,7 @@ def _to_data(adata: AnnData, options: CellOptions, name: str) -> Data:
     edge_index, how = _graph(adata, options, positions, values, cells, name)
     if positions is not None and (repeated := len(positions) - len(np.unique(positions, axis=0))):
         notes.append(f"{repeated} cells lie exactly where another cell lies; check for cells listed twice")
-    return Data(
+    return CellGraph(
         x=to_torch(values),
         scale=None if scale is None else torch.from_numpy(scale),
         edge_index=edge_index,

@@ -130,8 +130,9 @@ def read_visium(counts: Path, spatial: Path) -> AnnData:
         stream = archive.extractfile(member)
         assert stream is not None
         table = pd.read_csv(stream, header=0 if member.name.endswith("positions.csv") else None, index_col=0)
-    adata = anndata.AnnData(values, obs=pd.DataFrame(index=barcodes), var=pd.DataFrame(index=genes))
-    adata.var_names_make_unique()
+    # Unique before anndata sees them: it warns of repeated names even where they are about to be repaired.
+    unique = anndata.utils.make_index_unique(pd.Index(genes))
+    adata = anndata.AnnData(values, obs=pd.DataFrame(index=barcodes), var=pd.DataFrame(index=unique))
     adata.obsm["spatial"] = table.loc[barcodes].iloc[:, [-1, -2]].to_numpy(np.float64)
     return adata
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,7 +59,10 @@ def read_h5ad(path: str | Path) -> AnnData:
             f"{path}: HDF5, but no AnnData: {', '.join(missing)} missing; write it with adata.write_h5ad(path)"
         )
     try:
-        return anndata.read_h5ad(path, backed="r")
+        with warnings.catch_warnings():
+            # Repeated gene names are an error of ours, repeated cell names and old formats are none.
+            warnings.simplefilter("ignore")
+            return anndata.read_h5ad(path, backed="r")
     # Damage inside the file surfaces as whatever h5py, anndata or pandas stumble over first.
     except Exception as error:
         raise FIMPError(

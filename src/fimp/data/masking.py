@@ -57,7 +57,10 @@ class CellTokens(NamedTuple):
 
     def asked(self) -> CellTokens:
         """Only the leading columns in which any token is hidden: ``[n, most hidden tokens of a cell]``."""
-        width = int(self.hidden.sum(1).max()) if len(self.hidden) else 0
+        return self.columns(int(self.hidden.sum(1).max()) if len(self.hidden) else 0)
+
+    def columns(self, width: int) -> CellTokens:
+        """Only the leading columns: ``[n, width]``."""
         return CellTokens(*(part[:, :width] for part in self))
 
     def to(self, device: torch.device) -> CellTokens:
@@ -276,7 +279,9 @@ class TokenSampler:
         """Visible values from counts scaled by the visible total of the cell alone."""
         assert self.scale is not None
         assert self.masking.visible_total is not None
-        count = np.where(hidden, 0.0, np.expm1(value.astype(np.float64)) / self.scale[cells][row])
+        # An empty cell has the factor 0, and only zeros to show.
+        scale = np.where(self.scale > 0, self.scale, 1.0)[cells][row]
+        count = np.where(hidden, 0.0, np.expm1(value.astype(np.float64)) / scale)
         total = np.bincount(row, weights=count, minlength=len(cells))
         factor = self.masking.visible_total / np.where(total > 0, total, 1.0)
         return np.log1p(count * factor[row]).astype(np.float32)

@@ -73,7 +73,8 @@ def tissue(
         heard = level[near].sum(axis=1) / np.maximum(senders, 1)
         hears = (cell_type == receiver[pair]) & (senders > 0)
         if hears.any():
-            heard = heard / max(float(heard[hears].std()), 1e-9)
+            # Far above 0.25 in any tissue of size; a handful of receivers may hear (nearly) the same.
+            heard = heard / max(float(heard[hears].std()), 0.25)
         log_rate[:, 2 * pair] = 2.0 + level
         log_rate[:, 2 * pair + 1] = 2.0 + np.where(hears, strength * heard, 0.0)
     size = np.exp(0.25 * generator.standard_normal((n_cells, 1)))

@@ -153,7 +153,7 @@ class ExpressionModel:
             for cells, graph in self._subgraphs(task):
                 tokens = task.sampler.draw_pass(graph.nodes, index)
                 out = self._run(self.network, tokens, graph)
-                seeds = tokens.take(len(cells))
+                seeds = tokens.take(len(cells)).columns(out.size(1))
                 row, column = np.nonzero(seeds.hidden.numpy())
                 gene = seeds.genes.numpy()[row, column]
                 # A gene stands at most once in a row, so plain indexing adds all of them.

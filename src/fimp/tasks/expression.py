@@ -25,6 +25,10 @@ from fimp.nn.readout import mean_tokens
 from fimp.tasks.base import PARTS, Network
 from fimp.tokenizers import CellToken, GeneProfile, GeneTokenizer, Tokens
 
+#: Hidden genes per cell that a model of tokens answers in a training step. Its cost is proportional to them,
+#: what a step teaches is not: the cells are what there is few of.
+QUERIES_IN_TRAINING = 12
+
 
 @dataclass(frozen=True)
 class ExpressionOptions:
@@ -108,19 +112,24 @@ class ExpressionNetwork(Network):
             nn.init.zeros_(self.head.weight)
 
     def forward(self, tokens: CellTokens, graph: Subgraph) -> Tensor:
-        """Predicted values of the seeds' hidden tokens, ``[seeds, T]``; the gene's mean at other tokens."""
-        seeds = tokens.take(graph.num_seeds)
-        base = self.gene_mean[seeds.genes]
+        """Predicted values of the seeds' hidden tokens, ``[seeds, K]``.
+
+        Hidden tokens lead a cell's row, so K is the largest number of them; in training, models of tokens
+        answer only the first :data:`QUERIES_IN_TRAINING`, which are a random choice.
+        """
+        asked = tokens.take(graph.num_seeds).asked()
+        if self.input == "tokens" and self.training:
+            asked = asked.columns(QUERIES_IN_TRAINING)
+        base = self.gene_mean[asked.genes]
         if self.input == "none":
             return base
         if self.input == "vectors":
             h = self._vectors(tokens, graph)
-            learned = nn.functional.linear(h, self.head.weight, self.bias).gather(1, seeds.genes)
-            return base + self.deviation * learned
-        asked = seeds.asked()
-        h = self.model(self._sources(tokens), self._tokens(asked, asked.hidden), graph)
-        learned = (h * self.head(asked.genes)).sum(-1) + self.bias[asked.genes]
-        return base + self.deviation * nn.functional.pad(learned, (0, base.size(1) - learned.size(1)))
+            learned = nn.functional.linear(h, self.head.weight, self.bias).gather(1, asked.genes)
+        else:
+            h = self.model(self._sources(tokens), self._tokens(asked, asked.hidden), graph)
+            learned = (h * self.head(asked.genes)).sum(-1) + self.bias[asked.genes]
+        return base + self.deviation * learned
 
     def embed(self, tokens: CellTokens, graph: Subgraph) -> Tensor:
         """One vector per seed, ``[seeds, D]``.
@@ -224,12 +233,14 @@ class ExpressionTask:
         return shuffle_sources(edge_index, self.seed) if choice.control else edge_index
 
     def loss(self, prediction: Tensor, inputs: CellTokens) -> Tensor:
-        """Mean squared error of the hidden values."""
+        """Mean squared error of the hidden values that were answered."""
+        inputs = inputs.columns(prediction.size(1))
         squared = torch.where(inputs.hidden, prediction - inputs.targets, 0.0).square()
         return squared.sum() / inputs.hidden.sum().clamp(min=1)
 
     def outcome(self, prediction: Tensor, inputs: CellTokens) -> tuple[Tensor, ...]:
-        """Prediction, truth and gene of every hidden value."""
+        """Prediction, truth and gene of every hidden value that was answered."""
+        inputs = inputs.columns(prediction.size(1))
         hidden = inputs.hidden
         return prediction[hidden], inputs.targets[hidden], inputs.genes[hidden]
 

@@ -38,7 +38,7 @@ class TrainOptions:
     Attributes
     ----------
     epochs
-        Passes over the training nodes; None chooses as many as make about :data:`DEFAULT_STEPS` steps.
+        Passes over the training nodes; None chooses (see :func:`default_epochs`).
     batch_size
         Seeds per step.
     patience
@@ -50,7 +50,7 @@ class TrainOptions:
     """
 
     epochs: int | None = None
-    batch_size: int = 128
+    batch_size: int = 256
     patience: int = 10
     fanout: int = 16
     device: str = "auto"
@@ -59,7 +59,7 @@ class TrainOptions:
         if self.epochs is not None and self.epochs < 0:
             raise FIMPError(f"--epochs: {self.epochs} is negative; use 50, for instance, or 0 for no training")
         if self.batch_size < 1:
-            raise FIMPError(f"--batch-size: {self.batch_size} is below 1; use 128, for instance")
+            raise FIMPError(f"--batch-size: {self.batch_size} is below 1; use 256, for instance")
         if self.device not in DEVICES:
             raise FIMPError(f"--device: {self.device!r} is unknown; use {', '.join(DEVICES)}")
         if self.device == "cuda" and not torch.cuda.is_available():
@@ -73,10 +73,14 @@ class TrainOptions:
         return self.device
 
 
-#: Steps that a run plans for when no number of epochs is given.
-DEFAULT_STEPS = 1500
 #: Validations in a full run: often enough to stop early, rarely enough to cost little.
 _VALIDATIONS = 40
+
+
+def default_epochs(steps_per_epoch: int) -> int:
+    """Epochs of a run that is given none: 60, but 300 to 800 steps, and 10 epochs however many steps they are."""
+    steps = max(300, min(60 * steps_per_epoch, max(800, 10 * steps_per_epoch)))
+    return -(-steps // steps_per_epoch)
 
 
 @dataclass(frozen=True)
@@ -156,7 +160,7 @@ def fit(
     network = task.network(choice)
     batch_size = min(options.batch_size, max(1, len(task.split["train"])))
     per_epoch = -(-len(task.split["train"]) // batch_size)
-    epochs = options.epochs if options.epochs is not None else -(-DEFAULT_STEPS // per_epoch)
+    epochs = default_epochs(per_epoch) if options.epochs is None else options.epochs
     all_steps = epochs * per_epoch
     if not choice.spec.trainable or all_steps == 0 or stop_after == 0 or (budget_seconds or 1.0) <= 0.0:
         return Fitted(network, 0, 0, 0, 0.0, peak_memory_mb())
