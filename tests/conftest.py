@@ -1,17 +1,52 @@
-"""Fixtures that several test files share."""
-
 import sys
 import warnings
-from types import SimpleNamespace
+from typing import NamedTuple
 
 import hypothesis
 import numpy as np
 import pytest
 from scipy import sparse
 
-# A first example pays for imports, so no example has a deadline.
+from fimp.cli.main import main
+
+# The first example pays for imports, so no example has a deadline.
 hypothesis.settings.register_profile("fimp", deadline=None, max_examples=40)
 hypothesis.settings.load_profile("fimp")
+
+#: What Python hides from users by default.
+_QUIET = (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning)
+
+
+class Outcome(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def run_cli(monkeypatch, capsys):
+    """Runs the command in this process: ``run_cli("data", "list")`` gives (exit code, stdout, stderr)."""
+
+    def show(message, category, *_, **__):
+        # pytest would swallow warnings, which a user sees on stderr.
+        sys.stderr.write(f"{category.__name__}: {message}\n")
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["fimp", *map(str, arguments)])
+        capsys.readouterr()
+        with warnings.catch_warnings():
+            warnings.simplefilter("always")
+            for category in _QUIET:
+                warnings.simplefilter("ignore", category)
+            warnings.showwarning = show
+            try:
+                main()
+                code = 0
+            except SystemExit as error:
+                code = error.code or 0
+        return Outcome(code, *capsys.readouterr())
+
+    return run
 
 
 @pytest.fixture
@@ -27,31 +62,3 @@ def small_adata():
     adata.var_names = [f"gene{index}" for index in range(12)]
     adata.obsm["spatial"] = generator.uniform(0, 100, (30, 2))
     return adata
-
-
-@pytest.fixture
-def run_cli(monkeypatch, capsys):
-    """Run ``fimp`` in this process: exit code, stdout and stderr, warnings included as a user would see them."""
-    from fimp.cli.main import main
-
-    def run(*arguments):
-        def show(message, category, *_, **__):
-            sys.stderr.write(f"{category.__name__}: {message}\n")
-
-        monkeypatch.setattr(sys, "argv", ["fimp", *map(str, arguments)])
-        monkeypatch.setenv("COLUMNS", "200")
-        capsys.readouterr()
-        code = 0
-        with warnings.catch_warnings():
-            warnings.simplefilter("always")
-            for category in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):
-                warnings.simplefilter("ignore", category)
-            warnings.showwarning = show
-            try:
-                main()
-            except SystemExit as stop:
-                code = stop.code or 0
-        out, err = capsys.readouterr()
-        return SimpleNamespace(code=code, out=out, err=err)
-
-    return run

@@ -60,7 +60,7 @@ def test_hdf5_without_an_anndata_says_what_is_missing(tmp_path):
 def test_a_truncated_file_is_refused_wherever_it_ends(stored, share):
     content = stored.read_bytes()
     stored.write_bytes(content[: max(1, int(share * len(content)))])
-    refused(stored, "copy" if share > 0.01 else "not an HDF5 file")
+    refused(stored, "copy")
 
 
 def test_a_name_longer_than_the_file_system_allows_is_refused():
@@ -69,8 +69,8 @@ def test_a_name_longer_than_the_file_system_allows_is_refused():
 
 def test_damaged_tables_are_refused(stored):
     with h5py.File(stored, "a") as file:
-        del file["obs"]
-        file["obs"] = np.arange(3)
+        table = file["obs"].attrs
+        table["_index"] = "none"
     refused(stored, "cannot be read as AnnData")
 
 
