@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import typer
 
 from fimp.cli import compare, data, demo, repeat
 from fimp.errors import FIMPError
+
+# What typer raises for an unknown or malformed flag; it has no public name of its own.
+_UsageError: Any = typer.BadParameter.__mro__[1]
 
 app = typer.Typer(
     name="fimp",
@@ -37,14 +41,18 @@ def _version(
 def main() -> None:
     """Run the command line; a user's mistake is one line and exit code 2."""
     try:
-        app()
+        sys.exit(app(standalone_mode=False))
     except FIMPError as error:
-        message = " ".join(str(error).split())
-        sys.exit(_fail(f"fimp: error: {message}", 2))
-    except KeyboardInterrupt:
-        sys.exit(_fail("fimp: interrupted", 130))
+        sys.exit(_fail(str(error), 2))
+    except _UsageError as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            error.show()
+            sys.exit(2)
+        sys.exit(_fail(error.format_message(), 2))
+    except (KeyboardInterrupt, typer.Abort):
+        sys.exit(_fail("interrupted", 130))
 
 
 def _fail(message: str, code: int) -> int:
-    sys.stderr.write(message + "\n")
+    sys.stderr.write(f"fimp: {'error: ' if code == 2 else ''}{' '.join(message.split())}\n")
     return code

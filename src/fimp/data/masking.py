@@ -134,7 +134,7 @@ class TokenSampler:
             Hide a share of the values; False shows all of them (embedding).
         """
         masking, width = self.masking, self.masking.tokens
-        want_zeros = round(width * masking.zeros)
+        want_zeros = zero_tokens(width, masking.zeros)
         row, gene, value, rank = self._expressed(cells, epoch, width - want_zeros)
         if want_zeros:
             extra = self._unexpressed(cells, epoch, want_zeros)
@@ -285,6 +285,11 @@ class TokenSampler:
         total = np.bincount(row, weights=count, minlength=len(cells))
         factor = self.masking.visible_total / np.where(total > 0, total, 1.0)
         return np.log1p(count * factor[row]).astype(np.float32)
+
+
+def zero_tokens(tokens: int, zeros: float) -> int:
+    """How many of a cell's tokens are drawn from genes that it does not express; never all of them."""
+    return min(round(tokens * zeros), tokens - 1)
 
 
 def _ranked(

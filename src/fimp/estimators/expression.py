@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from fimp.data.cells import CellOptions, load_cells
+from fimp.data.cells import CellGraph, CellOptions, load_cells
 from fimp.data.datasets import DATASETS, load_dataset
 from fimp.data.masking import EVALUATION
 from fimp.errors import FIMPError
@@ -246,10 +246,8 @@ def _pack(data: Data) -> dict[str, Any]:
 
 
 def _unpack(stored: dict[str, Any]) -> Data:
-    from torch_geometric.data import Data
-
     parts = stored.pop("x")
     x = torch.sparse_csr_tensor(
         parts["crow"], parts["col"], parts["values"], size=tuple(parts["shape"]), check_invariants=True
     )
-    return Data(x=x, num_nodes=x.size(0), **stored)
+    return CellGraph(x=x, num_nodes=x.size(0), **stored)

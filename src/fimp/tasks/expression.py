@@ -15,7 +15,7 @@ from torch_geometric.data import Data
 
 from fimp.data.cells import to_scipy
 from fimp.data.graphs import shuffle_sources
-from fimp.data.masking import CellTokens, Masking, TokenSampler
+from fimp.data.masking import CellTokens, Masking, TokenSampler, zero_tokens
 from fimp.data.splits import block_split, random_split
 from fimp.data.subgraph import Subgraph
 from fimp.errors import FIMPError
@@ -288,9 +288,9 @@ def gene_statistics(values: sparse.csr_matrix, tokens: int, zeros: float) -> tup
     """
     genes = values.shape[1]
     expressed = np.diff(values.indptr).astype(np.float64)
-    zero_tokens = round(tokens * zeros)
-    chance = np.minimum(1.0, (tokens - zero_tokens) / np.maximum(expressed, 1))
-    zero_chance = np.minimum(1.0, zero_tokens / np.maximum(genes - expressed, 1))
+    absent = zero_tokens(tokens, zeros)
+    chance = np.minimum(1.0, (tokens - absent) / np.maximum(expressed, 1))
+    zero_chance = np.minimum(1.0, absent / np.maximum(genes - expressed, 1))
     of_entry, gene, value = np.repeat(chance, expressed.astype(int)), values.indices, values.data.astype(np.float64)
 
     def total(weights: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -9,6 +9,7 @@ import shutil
 import statistics
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -125,11 +126,14 @@ class Comparison:
         return self.out / "runs" / choice.name.replace(":", "-") / f"seed{seed}"
 
     def _remove_earlier(self) -> None:
-        for path in (self.out / "runs", *(self.out / f"results.{end}" for end in ("json", "md", "png"))):
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
+        """Remove an earlier comparison, and nothing that is not recognised as one."""
+        for config in self.out.glob("runs/*/seed*/config.yaml"):
+            shutil.rmtree(config.parent)
+        for folder in (*self.out.glob("runs/*/"), self.out / "runs"):
+            with suppress(OSError):  # missing, or holds something of the user's
+                folder.rmdir()
+        for ending in ("json", "md", "png"):
+            (self.out / f"results.{ending}").unlink(missing_ok=True)
 
     def _one(
         self, seed: int, choice: ModelChoice, budget: float | None, observer: Observer

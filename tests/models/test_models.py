@@ -1,0 +1,142 @@
+"""A contract that every registered model has to pass."""
+
+import numpy as np
+import pytest
+import torch
+
+from fimp.data import load_cells, simulate
+from fimp.errors import FIMPError
+from fimp.models import known_models, resolve, resolve_all
+from fimp.tasks import ExpressionTask
+from fimp.train import NeighborSampler
+
+NAMES = [name for name, spec in known_models().items() if spec.trainable]
+
+
+@pytest.fixture(scope="module")
+def task():
+    return ExpressionTask(load_cells(simulate.tissue(n_cells=120, n_genes=18, n_pairs=4, seed=2)), seed=1)
+
+
+def network(task, name, seed=0):
+    torch.manual_seed(seed)
+    built = task.network(resolve(name, dim=16))
+    # Heads start at zero, which would hide what comes before them.
+    torch.nn.init.normal_(built.head.weight)
+    return built.eval()
+
+
+def predict(task, built, seeds, change=lambda tokens: tokens, edges=None):
+    edges = task.data.edge_index if edges is None else edges
+    graph = NeighborSampler(edges, task.data.num_nodes, [-1] * built.hops).sample(np.asarray(seeds))
+    tokens = task.inputs(graph.nodes, -1)
+    with torch.no_grad():
+        out = built(change(tokens), graph)
+    seeds_tokens = tokens.take(graph.num_seeds).columns(out.size(1))
+    return torch.where(seeds_tokens.hidden, out, 0.0)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_predictions_do_not_depend_on_the_batch(task, name):
+    built = network(task, name)
+    whole = predict(task, built, np.arange(60))
+    for seeds in ([7], [50, 7, 3], np.arange(59, -1, -1)):
+        part = predict(task, built, seeds)
+        torch.testing.assert_close(part, whole[np.asarray(seeds)][:, : part.size(1)], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_hidden_values_never_reach_the_model(task, name):
+    built = network(task, name)
+
+    def tamper(tokens):
+        rubbish = torch.where(tokens.hidden | ~tokens.mask, 1e6, tokens.values)
+        return tokens._replace(values=rubbish, targets=torch.full_like(tokens.targets, float("nan")))
+
+    assert torch.equal(predict(task, built, np.arange(40), tamper), predict(task, built, np.arange(40)))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_visible_values_of_the_node_and_of_neighbours_matter(task, name):
+    built = network(task, name)
+
+    def change(where):
+        return lambda tokens: tokens._replace(values=tokens.values + where(tokens) * ~tokens.hidden * tokens.mask)
+
+    before = predict(task, built, [5])
+    own = predict(task, built, [5], change(lambda t: (torch.arange(len(t.genes)) == 0)[:, None].float()))
+    assert not torch.allclose(own, before)
+    others = predict(task, built, [5], change(lambda t: (torch.arange(len(t.genes)) > 0)[:, None].float()))
+    assert torch.allclose(others, before) == (built.hops == 0)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_order_of_tokens_changes_nothing(task, name):
+    built = network(task, name)
+    order = torch.randperm(18, generator=torch.Generator().manual_seed(0))
+
+    def shuffle_visible(tokens):
+        # Hidden tokens come first by contract; those after them may come in any order.
+        width = tokens.genes.size(1)
+        rank = torch.where(tokens.hidden, -1, order[:width].expand_as(tokens.genes)).argsort(dim=1, stable=True)
+        return type(tokens)(*(part.gather(1, rank) for part in tokens))
+
+    moved = predict(task, built, np.arange(30), shuffle_visible)
+    torch.testing.assert_close(moved, predict(task, built, np.arange(30)), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_isolated_nodes_give_finite_predictions(task, name):
+    out = predict(task, network(task, name), np.arange(20), edges=task.data.edge_index[:, :0])
+    assert torch.isfinite(out).all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_parameter_receives_a_gradient(task, name):
+    built = network(task, name).train()
+    graph = NeighborSampler(task.data.edge_index, task.data.num_nodes, [-1] * built.hops).sample(np.arange(60))
+    tokens = task.inputs(graph.nodes, 0)
+    task.loss(built(tokens, graph), tokens.take(60)).backward()
+    # Adding a constant to all scores of a softmax changes nothing, so key biases have no gradient.
+    missing = [n for n, p in built.named_parameters() if "k_proj.bias" not in n and (p.grad is None or not p.grad.any())]
+    assert not missing
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_empty_cells_are_legal(name):
+    adata = simulate.tissue(n_cells=40, n_genes=18, n_pairs=4)
+    counts = adata.X.toarray()
+    counts[:15] = 0
+    adata.X = counts
+    task = ExpressionTask(load_cells(adata))
+    assert torch.isfinite(predict(task, network(task, name), np.arange(40))).all()
+
+
+def test_controls_change_the_graph_and_not_the_model(task):
+    whole, none = task.edges(resolve("gcn")), task.edges(resolve("gcn:no-edges"))
+    shuffled = task.edges(resolve("gcn:shuffled-edges"))
+    assert none.shape == (2, 0)
+    assert torch.equal(shuffled[1], whole[1])
+    assert torch.equal(shuffled[0].sort().values, whole[0].sort().values)
+    assert not torch.equal(shuffled[0], whole[0])
+    assert resolve("gcn:no-edges").spec is resolve("gcn").spec
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ("", "empty"),
+        (" , ", "empty"),
+        ("gcn,nope", "'nope' is unknown; known are .*fimp-base"),
+        ("gcn:without", "control 'without'"),
+        ("gcn,gcn", "'gcn' is named 2 times"),
+    ],
+)
+def test_names_that_mean_nothing_are_refused(names, message):
+    with pytest.raises(FIMPError, match=message):
+        resolve_all(names)
+
+
+def test_unknown_hyperparameters_are_refused():
+    with pytest.raises(FIMPError, match="'depth' is unknown"):
+        resolve("gcn", depth=3)

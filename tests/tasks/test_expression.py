@@ -1,0 +1,117 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import sparse
+
+from fimp.data import load_cells, simulate
+from fimp.errors import FIMPError
+from fimp.models import resolve
+from fimp.tasks import ExpressionOptions, ExpressionTask
+from fimp.tasks.expression import gene_statistics
+from fimp.train import TrainOptions, evaluate
+
+
+@pytest.fixture(scope="module")
+def task():
+    return ExpressionTask(load_cells(simulate.tissue(n_cells=150, n_genes=18, n_pairs=4)), seed=1)
+
+
+@given(seed=st.integers(0, 1000), size=st.integers(2, 60))
+def test_scores_equal_their_definitions(task, seed, size):
+    generator = np.random.default_rng(seed)
+    truth, predicted = generator.normal(size=(2, size))
+    gene = generator.integers(0, 5, size)
+    score = task.score((torch.from_numpy(predicted), torch.from_numpy(truth), torch.from_numpy(gene)))
+    error = (truth - predicted) ** 2
+    assert score["mse"] == pytest.approx(error.mean())
+    assert score["r2"] == pytest.approx(1 - error.sum() / ((truth - truth.mean()) ** 2).sum())
+    own = [
+        1 - error[gene == g].sum() / ((truth[gene == g] - truth[gene == g].mean()) ** 2).sum()
+        for g in range(5)
+        if (gene == g).sum() >= 2
+    ]
+    if own:
+        assert score["r2_gene"] == pytest.approx(np.mean(own))
+
+
+def test_the_mean_model_predicts_training_means(task):
+    choice = resolve("mean")
+    network = task.network(choice)
+    values = task.sampler.values[task.split["train"]].toarray()
+    means = np.array([values[:, g][values[:, g] != 0].mean() for g in range(values.shape[1])])
+    # All tokens of a cell are drawn here, so only the pull of rare genes to the overall mean is left.
+    assert np.abs(network.gene_mean.numpy() - means).max() < 0.05
+    score = evaluate(task, choice, network, task.split["test"], TrainOptions(device="cpu"))
+    assert abs(score["r2_gene"]) < 0.1
+    assert score["r2"] > 0.1
+
+
+def test_gene_statistics_weigh_tokens_by_their_chance_of_being_drawn():
+    # Cell 0 has four genes of which two tokens are drawn, cell 1 has only gene 0: its chance is one.
+    values = sparse.csr_matrix(np.array([[2.0, 1.0, 1.0, 1.0], [8.0, 0.0, 0.0, 0.0]], dtype=np.float32))
+    mean, _, _ = gene_statistics(values, tokens=2, zeros=0.0)
+    weight = np.array([0.5, 1.0])
+    overall = (0.5 * 5 + 8) / 3.0
+    assert mean[0] == pytest.approx(((weight * [2, 8]).sum() + overall) / (weight.sum() + 1), rel=1e-5)
+
+
+def test_zeros_pull_the_means_towards_zero():
+    values = sparse.csr_matrix(np.random.default_rng(0).poisson(0.7, (200, 10)).astype(np.float32))
+    expressed, mixed = (gene_statistics(values, tokens=8, zeros=z)[0] for z in (0.0, 0.5))
+    assert (mixed < expressed).all()
+
+
+def test_loss_looks_only_at_hidden_values(task):
+    tokens = task.inputs(np.arange(10), 0)
+    prediction = torch.zeros(tokens.targets.shape)
+    loss = task.loss(prediction, tokens)
+    assert loss == pytest.approx(float(tokens.targets[tokens.hidden].square().mean()), rel=1e-5)
+    changed = torch.where(tokens.hidden, prediction, 99.0)
+    assert task.loss(changed, tokens) == loss
+
+
+def test_every_model_gets_the_same_split_and_tokens(task):
+    other = ExpressionTask(task.data, task.options, task.seed)
+    for part, nodes in task.split.items():
+        assert np.array_equal(nodes, other.split[part])
+    for ours, theirs in zip(task.inputs(np.arange(9), 4), other.inputs(np.arange(9), 4), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_visible_normalisation_shows_nothing_of_hidden_counts():
+    adata = simulate.tissue(n_cells=60, n_genes=18, n_pairs=4)
+    task = ExpressionTask(load_cells(adata), ExpressionOptions(normalize="visible"))
+    tokens = task.inputs(np.arange(60), -1)
+    counts = adata.X.toarray()
+    row, column = np.nonzero(tokens.hidden.numpy())
+    counts[row, tokens.genes.numpy()[row, column]] *= 7
+    adata.X = sparse.csr_matrix(counts)
+    again = ExpressionTask(load_cells(adata), ExpressionOptions(normalize="visible")).inputs(np.arange(60), -1)
+    shown = tokens.mask & ~tokens.hidden
+    # The constant that visible counts are scaled to moved with the data's median; ratios are all there is.
+    ratio = torch.expm1(again.values[shown]) / torch.expm1(tokens.values[shown])
+    assert ratio.std() < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"tokens": 0}, "--tokens: 0"),
+        ({"mask_ratio": 0.0}, "mask_ratio: 0.0"),
+        ({"zeros": 1.0}, "zeros: 1.0"),
+        ({"split": "half"}, "--split: 'half'"),
+        ({"normalize": "cpm"}, "--normalize: 'cpm'"),
+    ],
+)
+def test_bad_options_are_named(options, message):
+    with pytest.raises(FIMPError, match=message):
+        ExpressionOptions(**options)
+
+
+def test_visible_normalisation_needs_counts():
+    adata = simulate.tissue(n_cells=30, n_genes=10, n_pairs=2)
+    adata.X = adata.X * 0.37
+    with pytest.raises(FIMPError, match="needs raw counts"):
+        ExpressionTask(load_cells(adata), ExpressionOptions(normalize="visible"))
