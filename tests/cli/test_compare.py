@@ -1,0 +1,160 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+
+import fimp
+
+COMMON = ["compare", "expression", "--batch-size", "64", "--device", "cpu"]
+
+
+@pytest.fixture(scope="module")
+def tissue_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "tissue.h5ad"
+    fimp.data.simulate.tissue(n_cells=150, n_genes=18, n_pairs=4).write_h5ad(path)
+    return path
+
+
+def metrics(out):
+    results = json.loads((out / "results.json").read_text())
+    return {(run["model"], run["seed"]): run["metrics"] for run in results["runs"]}
+
+
+def test_results_have_the_documented_form(run_cli, tissue_file, tmp_path):
+    out = tmp_path / "out"
+    names = ["mean", "fimp-base", "fimp-base:no-edges"]
+    code, text, err = run_cli(
+        *COMMON, "--data", tissue_file, "--models", ",".join(names), "--seeds", 2, "--epochs", 2, "--out", out
+    )
+    assert (code, err) == (0, "")
+    results = json.loads((out / "results.json").read_text())
+    assert results["task"] == "expression"
+    assert results["data"].items() >= {"n_nodes": 150, "n_edges": 1200, "n_features": 18}.items()
+    assert [row["model"] for row in results["summary"]] == names
+    assert {(run["model"], run["seed"]) for run in results["runs"]} == {(n, s) for n in names for s in (0, 1)}
+    for run in results["runs"]:
+        assert set(run["metrics"]) == {"mse", "r2", "r2_gene"}
+        assert run["epochs"] == (0 if run["model"] == "mean" else 2)
+        assert run["train_seconds"] >= 0
+        assert run["peak_memory_mb"] > 10
+    for row in results["summary"]:
+        own = [run["metrics"]["r2"] for run in results["runs"] if run["model"] == row["model"]]
+        assert row["metrics"]["r2"]["mean"] == pytest.approx(sum(own) / 2)
+        assert row["metrics"]["r2"]["std"] == pytest.approx(abs(own[0] - own[1]) / 2**0.5)
+    assert (out / "results.png").read_bytes().startswith(b"\x89PNG")
+    assert "| fimp-base:no-edges |" in (out / "results.md").read_text()
+    assert all(name in text for name in names)
+    folder = out / "runs" / "fimp-base" / "seed1"
+    assert {p.name for p in folder.iterdir()} == {"config.yaml", "metrics.csv", "checkpoints", "results.json"}
+    assert [p.name for p in (folder / "checkpoints").iterdir()] == ["best.safetensors"]
+    assert fimp.load(folder).evaluate() == metrics(out)["fimp-base", 1]
+
+
+def start(arguments):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-c", "from fimp.cli.main import main; main()", *map(str, arguments)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for(path, seconds=90):
+    end = time.monotonic() + seconds
+    while not path.exists() and time.monotonic() < end:
+        time.sleep(0.01)
+    assert path.exists()
+
+
+@pytest.mark.parametrize(("stop", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
+def test_an_interrupted_comparison_resumes_to_the_same_numbers(run_cli, tissue_file, tmp_path, stop, code):
+    arguments = [*COMMON, "--data", tissue_file, "--models", "mlp,fimp-base", "--seeds", 1, "--epochs", 60]
+    assert run_cli(*arguments, "--out", tmp_path / "whole")[0] == 0
+    cut = tmp_path / "cut"
+    process = start([*arguments, "--out", cut])
+    wait_for(cut / "runs" / "fimp-base" / "seed0" / "checkpoints" / "last.safetensors")
+    time.sleep(0.3)
+    process.send_signal(stop)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == code, err
+    assert not (cut / "results.json").exists()
+    if stop == signal.SIGINT:
+        assert "Traceback" not in err
+        assert "--resume" in out
+    assert (cut / "runs" / "fimp-base" / "seed0" / "checkpoints" / "last.safetensors").exists()
+    code, text, err = run_cli(*arguments, "--out", cut, "--resume")
+    assert (code, err) == (0, "")
+    assert "finished earlier" in text
+    assert metrics(cut) == metrics(tmp_path / "whole")
+
+
+def test_resume_refuses_runs_of_other_settings(run_cli, tissue_file, tmp_path):
+    out = tmp_path / "out"
+    arguments = [*COMMON, "--data", tissue_file, "--models", "mlp", "--seeds", 1, "--out", out]
+    assert run_cli(*arguments, "--epochs", 1)[0] == 0
+    before = (out / "results.json").read_bytes()
+    code, _, err = run_cli(*arguments, "--epochs", 2, "--resume")
+    assert code == 2
+    assert "train.epochs=1, this one has 2" in err
+    assert (out / "results.json").read_bytes() == before
+
+
+def test_without_resume_an_earlier_comparison_is_replaced_and_nothing_else(run_cli, tissue_file, tmp_path):
+    out = tmp_path / "out"
+    (out / "runs" / "mine").mkdir(parents=True)
+    (out / "runs" / "mine" / "notes.txt").write_text("keep me")
+    arguments = [*COMMON, "--data", tissue_file, "--seeds", 1, "--epochs", 1, "--out", out]
+    assert run_cli(*arguments, "--models", "mlp,mean")[0] == 0
+    assert run_cli(*arguments, "--models", "gcn")[0] == 0
+    assert sorted(p.name for p in (out / "runs").iterdir()) == ["gcn", "mine"]
+    assert (out / "runs" / "mine" / "notes.txt").read_text() == "keep me"
+
+
+def test_a_time_budget_is_kept_and_every_model_gets_a_row(run_cli, tissue_file, tmp_path):
+    out = tmp_path / "out"
+    begun = time.monotonic()
+    code, _, err = run_cli(
+        *COMMON, "--data", tissue_file, "--models", "mean,mlp,fimp-base", "--seeds", 2, "--epochs", 100_000,
+        "--max-minutes", 0.2, "--out", out,
+    )  # fmt: skip
+    assert (code, err) == (0, "")
+    assert time.monotonic() - begun < 12 + 6
+    results = json.loads((out / "results.json").read_text())
+    assert [row["model"] for row in results["summary"]] == ["mean", "mlp", "fimp-base"]
+    stored = yaml.safe_load((out / "runs" / "mlp" / "seed0" / "config.yaml").read_text())
+    assert 0 < stored["steps"] <= stored["planned_steps"] < 200_000
+    code, text, _ = run_cli("repeat", out / "runs" / "mlp" / "seed0")
+    assert code == 0
+    assert "identical to the digit" in text
+
+
+def test_a_tiny_budget_still_ends_well(run_cli, tissue_file, tmp_path):
+    out = tmp_path / "out"
+    code, _, err = run_cli(
+        *COMMON, "--data", tissue_file, "--models", "mean,gcn", "--seeds", 3, "--max-minutes", 0.0001, "--out", out
+    )
+    assert (code, err) == (0, "")
+    assert [row["model"] for row in json.loads((out / "results.json").read_text())["summary"]] == ["mean", "gcn"]
+
+
+def test_fraction_crops(run_cli, tissue_file, tmp_path):
+    out = tmp_path / "out"
+    code, _, _ = run_cli(
+        *COMMON, "--data", tissue_file, "--models", "mean", "--seeds", 1, "--fraction", 0.2, "--out", out
+    )
+    assert code == 0
+    assert json.loads((out / "results.json").read_text())["data"]["n_nodes"] == 30
+
+
+@pytest.mark.parametrize("options", [("--split", "blocks"), ("--normalize", "visible"), ("--graph", "delaunay")])
+def test_options_run(run_cli, tissue_file, tmp_path, options):
+    out = tmp_path / "out"
+    arguments = [*COMMON, "--data", tissue_file, "--models", "gcn", "--seeds", 1, "--epochs", 1, "--out", out]
+    assert run_cli(*arguments, *options)[0] == 0
