@@ -98,7 +98,9 @@ def test_every_parameter_receives_a_gradient(task, name):
     tokens = task.inputs(graph.nodes, 0)
     task.loss(built(tokens, graph), tokens.take(60)).backward()
     # Adding a constant to all scores of a softmax changes nothing, so key biases have no gradient.
-    missing = [n for n, p in built.named_parameters() if "k_proj.bias" not in n and (p.grad is None or not p.grad.any())]
+    missing = [
+        n for n, p in built.named_parameters() if "k_proj.bias" not in n and (p.grad is None or not p.grad.any())
+    ]
     assert not missing
 
 

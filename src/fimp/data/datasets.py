@@ -140,7 +140,7 @@ def read_visium(counts: Path, spatial: Path) -> AnnData:
 DATASETS = {
     dataset.name: dataset
     for dataset in (
-        Dataset("simulated", "2,000 cells x 40 genes with planted ligand-receptor pairs", "simulated", tissue),
+        Dataset("simulated", "3,000 cells x 24 genes with planted ligand-receptor pairs", "simulated", tissue),
         Dataset("pbmc68k_reduced", "700 blood cells x 765 genes, no coordinates", "scanpy", _pbmc68k_reduced),
         Dataset("slideseqv2", "mouse hippocampus, 41,786 beads x 4,000 genes, 250 MB", "download", _slideseqv2),
         Dataset("seqfish", "mouse embryo, 19,416 cells x 351 genes, 31 MB", "download", _seqfish),

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 def tissue(
-    n_cells: int = 2000,
-    n_genes: int = 40,
-    n_types: int = 3,
-    n_pairs: int = 8,
+    n_cells: int = 3000,
+    n_genes: int = 24,
+    n_types: int = 2,
+    n_pairs: int = 6,
     strength: float = 1.0,
     seed: int = 0,
 ) -> AnnData:
@@ -98,9 +98,9 @@ def _neighbors(positions: NDArray[np.float64], count: int) -> NDArray[np.int64]:
 
 
 def _patches(near: NDArray[np.int64], generator: np.random.Generator) -> NDArray[np.float64]:
-    """A standardised random field that agrees over about two cell diameters."""
+    """A standardised random field that agrees over about three cell diameters."""
     field = generator.standard_normal(len(near))
-    for _ in range(2):
+    for _ in range(3):
         field = 0.5 * field + 0.5 * field[near].mean(axis=1)
     return (field - field.mean()) / field.std()
 
@@ -108,12 +108,12 @@ def _patches(near: NDArray[np.int64], generator: np.random.Generator) -> NDArray
 def _types(
     positions: NDArray[np.float64], near: NDArray[np.int64], n_types: int, generator: np.random.Generator
 ) -> NDArray[np.int64]:
-    """Smooth domains of one prevailing type, in which every third cell is of a random type."""
+    """Smooth domains of one prevailing type, in which most cells are of a random type."""
     fields = np.stack([generator.standard_normal(len(positions)) for _ in range(n_types)])
     for _ in range(20):
         fields = fields[:, near].mean(axis=2)
     prevailing = fields.argmax(axis=0)
-    stray = generator.random(len(positions)) < 0.4
+    stray = generator.random(len(positions)) < 0.6
     return np.where(stray, generator.integers(0, n_types, len(positions)), prevailing)
 
 

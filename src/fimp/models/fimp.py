@@ -21,7 +21,8 @@ class FIMP(Backbone):
     sources, since they say nothing that the first token does not.
 
     1. All layers but the last update the first source token of every node by its neighbours' sources.
-    2. The last layer updates the seeds' queries by their own and their neighbours' sources.
+    2. The last layer updates the seeds' queries by their own sources and by their neighbours' visible tokens. The
+       neighbours' first tokens are left out here, so that what a message says can be read token by token.
 
     Parameters
     ----------
@@ -78,23 +79,26 @@ class FIMP(Backbone):
         Tensor
             ``[seeds, T, D]``.
         """
-        sources, queries, edges = self._until_last(sources, queries, graph)
-        return self.norm(self.last(queries.h, sources, edges))
+        told, queries, edges, own_mask = self._until_last(sources, queries, graph)
+        return self.norm(self.last(queries.h, told, edges, own_mask))
 
     @torch.no_grad()
     def attention(self, sources: Tokens, queries: Tokens, graph: Subgraph, chunk: int = 1024) -> Iterator[Tensor]:
         """Attention of the last layer along its edges, mean over heads, in chunks ``[<= chunk, T, S]``."""
-        sources, queries, edges = self._until_last(sources, queries, graph)
+        told, queries, edges, _ = self._until_last(sources, queries, graph)
         for start in range(0, edges.size(1), chunk):
-            yield self.last.attention(queries.h, sources, edges[:, start : start + chunk])
+            yield self.last.attention(queries.h, told, edges[:, start : start + chunk])
 
-    def _until_last(self, sources: Tokens, queries: Tokens, graph: Subgraph) -> tuple[Tokens, Tokens, Tensor]:
+    def _until_last(self, sources: Tokens, queries: Tokens, graph: Subgraph) -> tuple[Tokens, Tokens, Tensor, Tensor]:
+        """What the last layer takes: sources for neighbours, queries, edges, and the seeds' mask of own sources."""
         *first, (edges, _) = graph.layers()
         for layer, (inner, count) in zip(self.summaries, first, strict=True):
             summary = layer(sources.h[:count, :1], sources, inner)
             sources = Tokens(torch.cat([summary, sources.h[:count, 1:]], 1), sources.mask[:count])
         summed_up = sources.h[: graph.num_seeds, :1]
-        return sources, Tokens(queries.h + summed_up, queries.mask), edges
+        own_mask = sources.mask[: graph.num_seeds]
+        told = torch.cat([torch.zeros_like(sources.mask[:, :1]), sources.mask[:, 1:]], 1)
+        return Tokens(sources.h, told), Tokens(queries.h + summed_up, queries.mask), edges, own_mask
 
 
 def _build(h: Hyperparameters, in_dim: int) -> Backbone:

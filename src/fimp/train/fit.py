@@ -51,7 +51,7 @@ class TrainOptions:
 
     epochs: int | None = None
     batch_size: int = 256
-    patience: int = 10
+    patience: int = 15
     fanout: int = 16
     device: str = "auto"
 
@@ -74,7 +74,7 @@ class TrainOptions:
 
 
 #: Validations in a full run: often enough to stop early, rarely enough to cost little.
-_VALIDATIONS = 40
+_VALIDATIONS = 30
 
 
 def default_epochs(steps_per_epoch: int) -> int:

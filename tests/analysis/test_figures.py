@@ -1,0 +1,52 @@
+import pytest
+
+from fimp.analysis import comparison_figure
+from fimp.analysis.figures import best_row
+from fimp.analysis.tables import cell, markdown
+
+
+@pytest.fixture
+def results():
+    def row(model, r2, mse):
+        return {
+            "model": model,
+            "n_seeds": 2,
+            "train_seconds": 1.0,
+            "metrics": {"r2": {"mean": r2, "std": 0.01}, "mse": {"mean": mse, "std": 0.02}},
+        }
+
+    return {
+        "task": "expression",
+        "data": {"name": "x/y.h5ad", "n_nodes": 10, "n_edges": 20, "n_features": 3, "notes": ["a note"]},
+        "metrics": {"r2": "max", "mse": "min"},
+        "summary": [row("a", 0.1, 0.5), row("b", 0.4, 0.9), row("broken", float("nan"), None)],
+        "runs": [
+            {"model": m, "seed": s, "metrics": {"r2": r2, "mse": mse}}
+            for m, r2, mse in (("a", 0.1, 0.5), ("b", 0.4, 0.9), ("broken", None, None))
+            for s in (0, 1)
+        ],
+        "machine": {"fimp": "0", "torch": "2", "cores": 2, "device": "cpu"},
+        "seconds": 60.0,
+    }
+
+
+def test_best_depends_on_the_metrics_direction(results):
+    assert best_row(results, "r2") == "b"
+    assert best_row(results, "mse") == "a"
+    results["summary"] = results["summary"][2:]
+    assert best_row(results, "r2") is None
+
+
+def test_the_table_has_a_row_per_model_and_the_best_in_bold(results):
+    text = markdown(results)
+    assert "| a | 0.1000 ± 0.0100 | **0.5000 ± 0.0200** | 2 | 1.0 |" in text
+    assert "| broken | – | – | 2 | 1.0 |" in text
+    assert "- a note" in text
+    results["summary"][0]["n_seeds"] = 1
+    assert cell(results["summary"][0], "r2") == "0.1000"
+
+
+def test_the_figure_is_drawn_even_with_missing_and_negative_scores(results, tmp_path):
+    results["summary"][0]["metrics"]["r2"]["mean"] = -0.3
+    comparison_figure(results, tmp_path / "f.png")
+    assert (tmp_path / "f.png").stat().st_size > 5000

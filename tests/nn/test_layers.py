@@ -1,0 +1,69 @@
+import torch
+
+from fimp.nn import FeatureDropout, FIMPLayer, OwnAttention
+from fimp.tokenizers import Tokens
+
+
+def inputs(seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    h = torch.randn(5, 4, 8, generator=generator)
+    mask = torch.rand(5, 4, generator=generator) > 0.3
+    return torch.randn(3, 2, 8, generator=generator), Tokens(h, mask), torch.tensor([[3, 4, 0, 1], [0, 0, 1, 2]])
+
+
+def test_sources_of_strangers_have_no_influence():
+    queries, sources, edges = inputs()
+    layer = FIMPLayer(8, 2).eval()
+    out = layer(queries, sources, edges)
+    changed = sources.h.clone()
+    changed[4] *= -1.0  # a neighbour of node 0 alone
+    moved = layer(queries, Tokens(changed, sources.mask), edges)
+    assert not torch.allclose(moved[0], out[0])
+    assert torch.equal(moved[1:], out[1:])
+
+
+def test_own_sources_count_unless_told_otherwise():
+    queries, sources, _ = inputs()
+    nobody = torch.zeros(2, 0, dtype=torch.int64)
+    # A layer norm would not see a constant that is added.
+    changed = Tokens(sources.h * (1 - 2 * torch.eye(5)[2][:, None, None]), torch.ones_like(sources.mask))
+    whole = Tokens(sources.h, torch.ones_like(sources.mask))
+    layer, deaf = FIMPLayer(8, 2).eval(), FIMPLayer(8, 2, own=False).eval()
+    assert not torch.allclose(layer(queries, changed, nobody)[2], layer(queries, whole, nobody)[2])
+    assert torch.equal(deaf(queries, changed, nobody), deaf(queries, whole, nobody))
+    hidden = torch.zeros(3, 4, dtype=torch.bool)
+    hidden[:, 0] = True
+    only_first = layer(queries, whole, nobody, hidden)
+    later = whole.h.clone()
+    later[:, 1:] *= -5.0
+    assert torch.equal(layer(queries, Tokens(later, whole.mask), nobody, hidden), only_first)
+
+
+def test_attention_is_what_the_layer_uses_and_leaves_room_for_the_null_token():
+    queries, sources, edges = inputs()
+    weights = FIMPLayer(8, 2).attention(queries, sources, edges)
+    assert weights.shape == (4, 2, 4)
+    assert (weights.sum(-1) < 1.0).all()
+    assert (weights.masked_select(~sources.mask[edges[0]][:, None]) == 0).all()
+
+
+def test_own_attention_without_real_tokens_is_finite():
+    queries, sources, _ = inputs()
+    nothing = Tokens(sources.h[:3], torch.zeros(3, 4, dtype=torch.bool))
+    assert torch.isfinite(OwnAttention(8, 2)(queries, nothing)).all()
+
+
+def test_edge_dropout_silences_messages_in_training_only():
+    queries, sources, edges = inputs()
+    layer = FIMPLayer(8, 2, edge_dropout=0.999999)
+    without = layer.eval()(queries, sources, edges[:, :0])
+    assert torch.equal(layer.train()(queries, sources, edges), without)
+    assert not torch.equal(layer.eval()(queries, sources, edges), without)
+
+
+def test_feature_dropout_is_the_same_for_all_tokens_of_a_node():
+    torch.manual_seed(0)
+    out = FeatureDropout(0.5)(torch.ones(20, 3, 8))
+    assert torch.equal(out[:, :1].expand_as(out), out)
+    assert set(out.unique().tolist()) == {0.0, 2.0}
+    assert torch.equal(FeatureDropout(0.5).eval()(torch.ones(2, 3, 8)), torch.ones(2, 3, 8))
