@@ -31,4 +31,4 @@ def test_planted_pairs_lead_the_attention(adata, models):
     found = gene_attention(models["fimp-base"], draws=2)
     assert found.auroc(pairs["receptor"], pairs["ligand"]) > 0.8
     untrained = gene_attention(fimp.ExpressionModel(adata, dim=64), draws=1)
-    assert abs(np.nanmean(untrained.pair_scores(pairs["receptor"], pairs["ligand"])) - 1.0) < 0.1
+    assert abs(np.nanmean(untrained.pair_scores(pairs["receptor"], pairs["ligand"]))) < 0.01

@@ -12,7 +12,12 @@ def test_planted_pairs_that_lead_have_auroc_one():
     found = GeneAttention(mean, np.ones((4, 4), int), ["L0", "R0", "L1", "R1"])
     assert found.auroc(["R0", "R1"], ["L0", "L1"]) == 1.0
     assert found.auroc(["L0", "L1"], ["R0", "R1"]) < 1.0
-    assert found.pair_scores(["R0"], ["L0"])[0] == pytest.approx(0.9 / mean[:, 0].mean())
+    # Row R0 without its diagonal: 0.9, 0.1, 0.1; column L0: 0.9, 0.1, 0.1; all twelve: two of 0.9, ten of 0.1.
+    assert found.pair_scores(["R0"], ["L0"])[0] == pytest.approx(0.9 - 1.1 / 3 - 1.1 / 3 + 2.8 / 12)
+    # What rows and columns add up to alone is no interaction.
+    additive = np.arange(4.0)[:, None] + np.array([0.0, 5.0, 1.0, 2.0])
+    off = ~np.eye(4, dtype=bool)
+    assert np.corrcoef(GeneAttention(additive, off, list("abcd")).specific()[off], additive[off])[0, 1] < 0.5
 
 
 def test_attention_is_averaged_over_the_right_edges():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -36,12 +37,18 @@ class GeneAttention:
     gene_names: list[str]
 
     def specific(self) -> NDArray[np.float64]:
-        """Attention relative to what the column's gene gets from all genes, ``[G, G]``.
+        """Attention beyond what its two genes explain on their own, ``[G, G]``.
 
-        Some genes are looked at by everyone; 1 means no more than by the average gene.
+        Some genes are looked at by everyone, and some look at everyone. This is what is left of the mean
+        attention after the mean of its row and of its column (other genes only) are taken away: the interaction
+        of a two-way analysis of variance. 0 means no more than expected.
         """
-        with np.errstate(invalid="ignore"):
-            return self.mean / np.nanmean(self.mean, axis=0, keepdims=True)
+        other = np.where(np.eye(len(self.mean), dtype=bool), np.nan, self.mean)
+        with warnings.catch_warnings():
+            # A gene that was never hidden or never visible has no mean, and gets none.
+            warnings.filterwarnings("ignore", message="Mean of empty slice")
+            rows, columns = np.nanmean(other, axis=1, keepdims=True), np.nanmean(other, axis=0, keepdims=True)
+            return self.mean - rows - columns + np.nanmean(other)
 
     def pair_scores(self, receivers: ArrayLike, senders: ArrayLike) -> NDArray[np.float64]:
         """Specific attention of pairs given by name, ``[pairs]``."""

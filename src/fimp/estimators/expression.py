@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import sparse
 from torch import nn
 
-from fimp.data.cells import CellGraph, CellOptions, load_cells
+from fimp.data.cells import CellGraph, CellOptions, load_cells, to_torch
 from fimp.data.datasets import DATASETS, load_dataset
 from fimp.data.masking import EVALUATION
 from fimp.errors import FIMPError
@@ -247,7 +248,7 @@ def _pack(data: Data) -> dict[str, Any]:
 
 def _unpack(stored: dict[str, Any]) -> Data:
     parts = stored.pop("x")
-    x = torch.sparse_csr_tensor(
-        parts["crow"], parts["col"], parts["values"], size=tuple(parts["shape"]), check_invariants=True
-    )
-    return CellGraph(x=x, num_nodes=x.size(0), **stored)
+    triple = [parts[name].numpy() for name in ("values", "col", "crow")]
+    values = sparse.csr_matrix(tuple(triple), shape=tuple(parts["shape"]))
+    values.check_format()
+    return CellGraph(x=to_torch(values), num_nodes=values.shape[0], **stored)

@@ -39,7 +39,7 @@ class FIMP(Backbone):
     def __init__(
         self,
         dim: int,
-        layers: int = 2,
+        layers: int = 1,
         heads: int = 4,
         dropout: float = 0.1,
         attention_dropout: float = 0.0,
@@ -111,6 +111,6 @@ register(
         "cross-node attention between tokens, learned from scratch",
         "tokens",
         _build,
-        Hyperparameters(dim=128, layers=2, lr=3e-3, weight_decay=0.05),
+        Hyperparameters(dim=128, layers=1, lr=3e-3, weight_decay=0.05),
     )
 )
