@@ -162,7 +162,8 @@ def fit(
     per_epoch = -(-len(task.split["train"]) // batch_size)
     epochs = default_epochs(per_epoch) if options.epochs is None else options.epochs
     all_steps = epochs * per_epoch
-    if not choice.spec.trainable or all_steps == 0 or stop_after == 0 or (budget_seconds or 1.0) <= 0.0:
+    no_time = budget_seconds is not None and budget_seconds <= 0.0
+    if not choice.spec.trainable or all_steps == 0 or stop_after == 0 or no_time:
         return Fitted(network, 0, 0, 0, 0.0, peak_memory_mb())
     plan = all_steps if planned_steps is None else planned_steps
     module = NodeModule(network, task, choice.hyperparameters, plan, warmup=min(100, all_steps // 10))
