@@ -7,12 +7,13 @@ from typing import Any
 from fimp.analysis.figures import best_row
 
 
-def cell(row: dict[str, Any], metric: str) -> str:
+def cell(row: dict[str, Any], metric: str, digits: int = 4) -> str:
     """``mean ± std`` of a metric; a dash where there is none."""
     value = row["metrics"][metric]
     if value["mean"] is None or value["mean"] != value["mean"]:
         return "–"
-    return f"{value['mean']:.4f} ± {value['std']:.4f}" if row["n_seeds"] > 1 else f"{value['mean']:.4f}"
+    mean, spread = f"{value['mean']:.{digits}f}", f"{value['std']:.{digits}f}"
+    return f"{mean} ± {spread}" if row["n_seeds"] > 1 else mean
 
 
 def markdown(results: dict[str, Any]) -> str:

@@ -119,6 +119,8 @@ def run_and_show(comparison: Comparison, data: Any) -> dict[str, Any]:
     from fimp.train.runs import write_text
 
     console = Console()
+    if not console.is_terminal:
+        console.width = 120  # a file or a pipe has no edge to wrap at
     degree = data.edge_index.size(1) / data.num_nodes
     console.print(
         f"{data.name}: {data.num_nodes:,} nodes, {data.x.size(1):,} features, {degree:.1f} neighbours per node",
@@ -159,6 +161,7 @@ def show_table(console: Console, results: dict[str, Any]) -> None:
     table.add_column("train s", justify="right", no_wrap=True)
     best = {metric: best_row(results, metric) for metric in metrics}
     for row in results["summary"]:
-        cells = [f"[bold]{cell(row, m)}[/]" if best[m] == row["model"] else cell(row, m) for m in metrics]
+        cells = [cell(row, metric, digits=3) for metric in metrics]
+        cells = [f"[bold]{c}[/]" if best[m] == row["model"] else c for c, m in zip(cells, metrics, strict=True)]
         table.add_row(row["model"], *cells, str(row["n_seeds"]), f"{row['train_seconds']:.1f}")
     console.print(table)
