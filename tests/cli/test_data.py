@@ -69,8 +69,8 @@ def test_info_follows_its_options(run_cli, small_adata, tmp_path):
 def test_info_of_a_named_dataset(run_cli):
     code, out, err = run_cli("data", "info", "simulated")
     assert (code, err) == (0, "")
-    assert field(out, "cells").startswith("2,000 ")
-    assert field(out, "genes") == "40"
+    assert field(out, "cells").startswith("3,000 ")
+    assert field(out, "genes") == "24"
 
 
 @pytest.mark.parametrize(

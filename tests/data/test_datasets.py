@@ -118,7 +118,7 @@ def test_an_unknown_name_lists_the_known_ones():
 
 
 def test_simulated_has_the_size_that_the_list_states():
-    assert datasets.load_dataset("simulated").shape == (2000, 40)
+    assert datasets.load_dataset("simulated").shape == (3000, 24)
 
 
 def test_pbmc68k_reduced_comes_from_scanpy_and_uses_raw():

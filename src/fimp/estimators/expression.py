@@ -61,9 +61,9 @@ class ExpressionModel:
     >>> adata = fimp.data.simulate.tissue(n_cells=200)
     >>> model = fimp.ExpressionModel(adata, model="mlp", seed=0)
     >>> model.fit(max_epochs=2)
-    ExpressionModel(mlp on AnnData: 200 cells, 40 genes, 1600 edges; trained for 2 epochs)
+    ExpressionModel(mlp on AnnData: 200 cells, 24 genes, 1600 edges; trained for 2 epochs)
     >>> model.predict().shape
-    (200, 40)
+    (200, 24)
     """
 
     def __init__(self, adata: AnnData | str | Path, model: str = "fimp-base", seed: int = 0, **options: Any) -> None:
