@@ -247,8 +247,8 @@ class ExpressionTask:
     def score(self, outcome: tuple[Tensor, ...]) -> dict[str, float]:
         """Mean squared error, pooled R2, and the mean over genes of each gene's own R2.
 
-        R2 is 1 - SSE / SST over all hidden values. Genes that have fewer than two or all equal values
-        have no R2 of their own. A score that does not exist is NaN.
+        R2 is 1 - SSE / SST over all hidden values. A gene needs ten values, not all equal, for an R2 of
+        its own (two, where no gene has ten): on fewer it is mostly noise, without a lower bound. A score that does not exist is NaN.
         """
         predicted, truth, gene = (part.double() if part.is_floating_point() else part for part in outcome)
         error = (predicted - truth).square()
@@ -260,7 +260,8 @@ class ExpressionTask:
         count = per_gene(torch.ones_like(truth))
         centred = truth - (per_gene(truth) / count.clamp(min=1))[gene]
         spread = per_gene(centred.square())
-        has_r2 = (count >= 2) & (spread > 1e-12)
+        enough = 10 if (count >= 10).any() else 2
+        has_r2 = (count >= enough) & (spread > 1e-12)
         r2_gene = 1.0 - per_gene(error)[has_r2] / spread[has_r2]
         total = (truth - truth.mean()).square().sum()
         return {
