@@ -248,7 +248,8 @@ class ExpressionTask:
         """Mean squared error, pooled R2, and the mean over genes of each gene's own R2.
 
         R2 is 1 - SSE / SST over all hidden values. A gene needs ten values, not all equal, for an R2 of
-        its own (two, where no gene has ten): on fewer it is mostly noise, without a lower bound. A score that does not exist is NaN.
+        its own (two, where no gene has ten): on fewer it is mostly noise, without a lower bound. A score that
+        does not exist is NaN.
         """
         predicted, truth, gene = (part.double() if part.is_floating_point() else part for part in outcome)
         error = (predicted - truth).square()
