@@ -21,15 +21,15 @@ from fimp.tasks.expression import ExpressionNetwork, ExpressionOptions, Expressi
 from fimp.train.checkpoint import load_tree, load_weights, save_tree
 from fimp.train.fit import Fitted, TrainOptions, evaluate, fit
 from fimp.train.loader import EVALUATION_BATCH
-from fimp.train.runs import RunConfig
+from fimp.train.runs import WEIGHTS, RunConfig
 from fimp.train.sampler import NeighborSampler
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from torch_geometric.data import Data
 
-#: Where a run folder keeps the weights, and the data that had no file.
-WEIGHTS, DATA = "checkpoints/best.safetensors", "data.safetensors"
+#: Where a run folder keeps data that had no file.
+DATA = "data.safetensors"
 
 
 class ExpressionModel:

@@ -22,10 +22,7 @@ from fimp.models.registry import ModelChoice
 from fimp.tasks.base import Task
 from fimp.train.checkpoint import save_tree
 from fimp.train.fit import evaluate, fit
-from fimp.train.runs import RunConfig, write_json
-
-#: Weights of a finished run, within its folder.
-WEIGHTS = "checkpoints/best.safetensors"
+from fimp.train.runs import WEIGHTS, RunConfig, write_json
 
 
 class Observer(Protocol):

@@ -17,6 +17,8 @@ from fimp.models.registry import Hyperparameters, ModelChoice, resolve
 from fimp.tasks.expression import ExpressionOptions
 from fimp.train.fit import TrainOptions
 
+#: Weights of a finished run, within its folder.
+WEIGHTS = "checkpoints/best.safetensors"
 #: Option classes of each task, by its name.
 TASK_OPTIONS = {"expression": ExpressionOptions}
 
