@@ -9,7 +9,6 @@ from fimp.data import load_cells, simulate
 from fimp.errors import FIMPError
 from fimp.models import resolve
 from fimp.tasks import ExpressionOptions, ExpressionTask
-from fimp.tasks.expression import gene_statistics
 from fimp.train import TrainOptions, evaluate
 
 
@@ -23,7 +22,9 @@ def test_scores_equal_their_definitions(task, seed, size):
     generator = np.random.default_rng(seed)
     truth, predicted = generator.normal(size=(2, size))
     gene = generator.integers(0, 5, size)
-    score = task.score((torch.from_numpy(predicted), torch.from_numpy(truth), torch.from_numpy(gene)))
+    score = task.score(
+        (torch.arange(size), torch.from_numpy(predicted), torch.from_numpy(truth), torch.from_numpy(gene))
+    )
     error = (truth - predicted) ** 2
     assert score["mse"] == pytest.approx(error.mean())
     assert score["r2"] == pytest.approx(1 - error.sum() / ((truth - truth.mean()) ** 2).sum())
@@ -46,21 +47,6 @@ def test_the_mean_model_predicts_training_means(task):
     score = evaluate(task, choice, network, task.split["test"], TrainOptions(device="cpu"))
     assert abs(score["r2_gene"]) < 0.1
     assert score["r2"] > 0.1
-
-
-def test_gene_statistics_weigh_tokens_by_their_chance_of_being_drawn():
-    # Cell 0 has four genes of which two tokens are drawn, cell 1 has only gene 0: its chance is one.
-    values = sparse.csr_matrix(np.array([[2.0, 1.0, 1.0, 1.0], [8.0, 0.0, 0.0, 0.0]], dtype=np.float32))
-    mean, _, _ = gene_statistics(values, tokens=2, zeros=0.0)
-    weight = np.array([0.5, 1.0])
-    overall = (0.5 * 5 + 8) / 3.0
-    assert mean[0] == pytest.approx(((weight * [2, 8]).sum() + overall) / (weight.sum() + 1), rel=1e-5)
-
-
-def test_zeros_pull_the_means_towards_zero():
-    values = sparse.csr_matrix(np.random.default_rng(0).poisson(0.7, (200, 10)).astype(np.float32))
-    expressed, mixed = (gene_statistics(values, tokens=8, zeros=z)[0] for z in (0.0, 0.5))
-    assert (mixed < expressed).all()
 
 
 def test_loss_looks_only_at_hidden_values(task):

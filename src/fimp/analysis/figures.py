@@ -9,7 +9,15 @@ import numpy as np
 from matplotlib.figure import Figure
 
 _INK, _MUTED, _GRID, _BEST, _OTHER = "#222222", "#6b6b6b", "#e4e4e4", "#0b6e99", "#9aa5ad"
-LABELS = {"mse": "MSE (lower is better)", "r2": "R²", "r2_gene": "R² per gene, mean"}
+LABELS = {
+    "mse": "MSE (lower is better)",
+    "r2": "R²",
+    "r2_gene": "R² per gene, mean",
+    "accuracy": "accuracy",
+    "f1": "F1, weighted",
+    "f1_macro": "F1, macro",
+    "roc_auc": "area under ROC",
+}
 
 
 def comparison_figure(results: dict[str, Any], path: Path) -> None:
@@ -81,3 +89,46 @@ def best_row(results: dict[str, Any], metric: str) -> str | None:
     sign = 1.0 if results["metrics"][metric] == "max" else -1.0
     rows = [(sign * mean, row["model"]) for row in results["summary"] if (mean := _number(row, metric)) is not None]
     return max(rows)[1] if rows else None
+
+
+def tuning_figure(reports: list[dict[str, Any]], grid: dict[str, tuple[float, ...]], path: Path) -> None:
+    """Draw every finished trial's score over each hyperparameter, a colour per model, the best ones ringed.
+
+    Parameters
+    ----------
+    reports
+        From :meth:`fimp.train.tune.Study.run`.
+    grid
+        Values of each hyperparameter.
+    path
+        PNG to write.
+    """
+    figure = Figure(figsize=(2.6 * len(grid) + 1.6, 3.2), dpi=150, layout="constrained")
+    axes = figure.subplots(1, len(grid), sharey=True, squeeze=False)[0]
+    colours = _colours(len(reports))
+    for axis, (name, values) in zip(axes, grid.items(), strict=True):
+        for offset, (report, colour) in enumerate(zip(reports, colours, strict=True)):
+            shift = 0.6 * ((offset + 0.5) / len(reports) - 0.5)
+            done = [trial for trial in report["trials"] if trial["state"] == "complete"]
+            places = [values.index(trial["params"][name]) + shift for trial in done]
+            scores = [trial["score"] for trial in done]
+            label = report["model"] if axis is axes[0] else None
+            axis.plot(places, scores, "o", ms=3.5, color=colour, mec="white", mew=0.4, label=label)
+            best = values.index(report["hyperparameters"][name]) + shift
+            axis.plot([best], [report["score"]], "o", ms=7, mfc="none", mec=colour, mew=1.2)
+        axis.set_xticks(range(len(values)), [f"{value:g}" for value in values])
+        axis.set_title(name.replace("_", " "), fontsize=9, color=_INK, loc="left")
+        axis.grid(axis="y", color=_GRID, lw=0.8, zorder=0)
+        axis.tick_params(length=0, labelsize=8, colors=_MUTED)
+        for side in ("top", "right", "left"):
+            axis.spines[side].set_visible(False)
+    axes[0].set_ylabel("validation score", fontsize=8, color=_MUTED)
+    figure.legend(loc="outside right center", frameon=False, fontsize=8)
+    figure.savefig(path)
+
+
+def _colours(count: int) -> list[Any]:
+    """Distinct colours."""
+    from matplotlib import colormaps
+
+    return [colormaps["tab10"](index % 10) for index in range(count)]

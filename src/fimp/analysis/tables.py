@@ -32,9 +32,53 @@ def markdown(results: dict[str, Any]) -> str:
     for row in results["summary"]:
         cells = [f"**{cell(row, m)}**" if best[m] == row["model"] else cell(row, m) for m in metrics]
         lines.append(f"| {row['model']} | {' | '.join(cells)} | {row['n_seeds']} | {row['train_seconds']:.1f} |")
-    lines += ["", *(f"- {note}" for note in data["notes"])]
+    lines += ["", *_differences(results), *(f"- {note}" for note in data["notes"])]
     lines.append(
-        f"- fimp {machine['fimp']}, torch {machine['torch']}, {machine['cores']} cores, {machine['device']}, "
-        f"{results['seconds'] / 60:.1f} minutes in all"
+        f"- fimp {machine['fimp']}, torch {machine['torch']}, {machine['cores']} cores, {machine['jobs']} runs side by "
+        f"side, {machine['device']}, {results['seconds'] / 60:.1f} minutes in all"
     )
     return "\n".join(lines) + "\n"
+
+
+def verdicts(results: dict[str, Any]) -> list[str]:
+    """A line per model that says whether it differs from the best baseline in the monitored metric."""
+    return [
+        f"{entry['model']} against {entry['baseline']}, {entry['metric']}: {_evidence(entry)}: {entry['verdict']}"
+        for entry in _monitored(results)
+    ]
+
+
+def _differences(results: dict[str, Any]) -> list[str]:
+    entries = _monitored(results)
+    if not entries:
+        return []
+    baseline, metric = entries[0]["baseline"], entries[0]["metric"]
+    lines = [
+        f"Difference in {metric} to {baseline}, the best baseline. p: corrected resampled t-test over seeds. Interval: "
+        "95 %, bootstrap over test nodes.",
+        "",
+        "| model | difference | interval | p | |",
+        "|---|---|---|---|---|",
+    ]
+    for entry in entries:
+        p_value = "–" if entry["p_value"] is None else _p(entry["p_value"])
+        cells = (entry["model"], f"{entry['mean_difference']:+.4f}", _interval(entry), p_value, entry["verdict"])
+        lines.append(f"| {' | '.join(cells)} |")
+    return [*lines, ""]
+
+
+def _monitored(results: dict[str, Any]) -> list[dict[str, Any]]:
+    return [entry for entry in results["comparisons"] if entry["metric"] == results["monitor"]]
+
+
+def _evidence(entry: dict[str, Any]) -> str:
+    p_value = "one seed" if entry["p_value"] is None else f"p {_p(entry['p_value'])}"
+    return f"{entry['mean_difference']:+.4f} [{_interval(entry)}], {p_value}"
+
+
+def _interval(entry: dict[str, Any]) -> str:
+    return "–" if entry["interval"] is None else " to ".join(f"{bound:+.4f}" for bound in entry["interval"])
+
+
+def _p(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fimp.cli.setups import SETUPS, Setup, with_setup
 from fimp.errors import FIMPError
 
 if TYPE_CHECKING:
@@ -18,86 +19,69 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Train models on a task and tabulate the results.", no_args_is_help=True, rich_markup_mode=None)
 
-# Flags that every task takes.
+# Flags of every command that trains.
 Models = Annotated[str, typer.Option(help="Comma-separated models; `:no-edges` after one removes its edges.")]
-Seeds = Annotated[int, typer.Option(help="Number of seeds.")]
 Epochs = Annotated[int | None, typer.Option(help="Passes over the training nodes; by default 60 (300 to 800 steps).")]
 MaxMinutes = Annotated[float | None, typer.Option(help="Time for the whole command, evaluation included.")]
 BatchSize = Annotated[int, typer.Option(help="Seed nodes per training step.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda or auto.")]
-Out = Annotated[Path, typer.Option(help="Folder for results and runs; an earlier comparison there is replaced.")]
-Resume = Annotated[bool, typer.Option(help="Go on where an interrupted comparison stopped.")]
+Jobs = Annotated[int | None, typer.Option(help="Runs side by side; by default one per core.")]
 
 
-@app.callback()
-def _group() -> None:
-    """Keep the task's name on the command line even while there is one task."""
-
-
-@app.command("expression")
-def expression(
-    data: Annotated[str, typer.Option(help="An .h5ad file, or a name that `fimp data list` shows.")],
+def compare(
+    setup: Setup,
     models: Models = "mean,mlp,gcn,fimp-base",
-    seeds: Seeds = 3,
+    seeds: Annotated[int, typer.Option(help="Number of seeds.")] = 3,
     epochs: Epochs = None,
     max_minutes: MaxMinutes = None,
-    fraction: Annotated[float, typer.Option(help="Share of cells: a contiguous crop (paper: 0.05).")] = 1.0,
-    tokens: Annotated[int, typer.Option(help="Most genes sampled per cell.")] = 50,
-    layer: Annotated[str | None, typer.Option(help="Layer with the values, X or raw; chosen by default.")] = None,
-    spatial_key: Annotated[str, typer.Option(help="Key of the coordinates in obsm.")] = "spatial",
-    graph: Annotated[str, typer.Option(help="auto, knn, radius, delaunay or expression.")] = "auto",
-    neighbors: Annotated[int, typer.Option(help="Neighbours per cell.")] = 8,
-    split: Annotated[str, typer.Option(help="random, or blocks of neighbouring cells.")] = "random",
-    normalize: Annotated[str, typer.Option(help="Scale by total or by visible counts.")] = "total",
-    zeros: Annotated[float, typer.Option(help="Share of tokens from genes a cell does not express.")] = 0.0,
     batch_size: BatchSize = 256,
     device: Device = "auto",
-    out: Out = Path("fimp_results/expression"),
-    resume: Resume = False,
+    jobs: Jobs = None,
+    tuned: Annotated[Path | None, typer.Option(help="Folder of `fimp tune`, for its hyperparameters.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for results and runs; an earlier comparison there is replaced.")
+    ] = None,
+    resume: Annotated[bool, typer.Option(help="Go on where an interrupted comparison stopped.")] = False,
 ) -> None:
-    """Predict hidden gene expression (paper table 1)."""
+    """Train models on a task and tabulate the results."""
     started = time.monotonic()
     deadline = deadline_of(max_minutes, started)
-    for folder in (out, *out.parents):
-        if folder.exists() and not folder.is_dir():
-            raise FIMPError(f"--out: {folder} is a file; name a folder")
-    if not data.strip():
-        raise FIMPError("--data: empty; pass an .h5ad file or a name that `fimp data list` shows")
+    out = Path("fimp_results") / setup.task if out is None else out
+    check_folder(out)
 
-    from fimp.data.cells import CellOptions
-    from fimp.estimators.expression import read_source
     from fimp.models import resolve_all
-    from fimp.tasks import ExpressionOptions, ExpressionTask
     from fimp.train.compare import Comparison
     from fimp.train.fit import TrainOptions
     from fimp.train.runs import RunConfig
+    from fimp.train.tune import apply_tuned
 
     choices = resolve_all(models)
+    if tuned is not None:
+        choices = apply_tuned(choices, tuned, setup.task)
     config = RunConfig(
-        task=ExpressionTask.name,
-        source=data,
-        data=CellOptions(layer, spatial_key, graph, neighbors, fraction),
-        options=ExpressionOptions(tokens=tokens, zeros=zeros, split=split, normalize=normalize),
+        task=setup.task,
+        source=setup.source,
+        data=setup.data,
+        options=setup.options,
         train=TrainOptions(epochs=epochs, batch_size=batch_size, device=device),
         model=choices[0].name,
         hyperparameters=choices[0].hyperparameters,
         seed=0,
     )
-    if seeds < 1:
-        raise FIMPError(f"--seeds: {seeds} is below 1; use 3, for instance")
-    graph_of_cells = read_source(data, config.data)
     # What does not fit the data must come to light before earlier results are replaced.
-    ExpressionTask(graph_of_cells, config.options, seed=0)
-    comparison = Comparison(
-        make_task=lambda seed: ExpressionTask(graph_of_cells, config.options, seed),
-        config=config,
-        choices=choices,
-        seeds=seeds,
-        out=out,
-        deadline=deadline,
-        resume=resume,
-    )
-    run_and_show(comparison, graph_of_cells)
+    config.make_task(config.read())
+    run_and_show(Comparison(config, choices, seeds, out, deadline, resume, jobs))
+
+
+for _name, _setup in SETUPS.items():
+    app.command(_name)(with_setup(_setup, compare))
+
+
+def check_folder(out: Path) -> None:
+    """Refuse an ``--out`` that is a file, or lies below one."""
+    for folder in (out, *out.parents):
+        if folder.exists() and not folder.is_dir():
+            raise FIMPError(f"--out: {folder} is a file; name a folder")
 
 
 def deadline_of(max_minutes: float | None, started: float) -> float | None:
@@ -109,16 +93,16 @@ def deadline_of(max_minutes: float | None, started: float) -> float | None:
     return started + 60.0 * max_minutes
 
 
-def run_and_show(comparison: Comparison, data: Any) -> dict[str, Any]:
+def run_and_show(comparison: Comparison) -> dict[str, Any]:
     """Run a comparison with progress, write its table and figure, and print the table."""
     from rich.console import Console
 
     from fimp.analysis.figures import comparison_figure
-    from fimp.analysis.tables import markdown
+    from fimp.analysis.tables import markdown, verdicts
     from fimp.cli.progress import TerminalObserver
     from fimp.train.runs import write_text
 
-    console = Console()
+    console, data = Console(), comparison.config.read()
     if not console.is_terminal:
         console.width = 120  # a file or a pipe has no edge to wrap at
     degree = data.edge_index.size(1) / data.num_nodes
@@ -131,7 +115,7 @@ def run_and_show(comparison: Comparison, data: Any) -> dict[str, Any]:
     for note in data.notes:
         console.print(f"  {note}", style="dim", highlight=False, markup=False, soft_wrap=True)
     try:
-        with TerminalObserver(console) as observer:
+        with TerminalObserver(console, len(comparison.plan())) as observer:
             results = comparison.run(observer)
     except KeyboardInterrupt:
         console.print("Interrupted. The same command with --resume goes on from the last finished epoch.", markup=False)
@@ -139,6 +123,8 @@ def run_and_show(comparison: Comparison, data: Any) -> dict[str, Any]:
     write_text(comparison.out / "results.md", markdown(results))
     comparison_figure(results, comparison.out / "results.png")
     show_table(console, results)
+    for line in verdicts(results):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     console.print(
         f"{comparison.out}/results.json, results.md, results.png, runs/", markup=False, highlight=False, soft_wrap=True
     )

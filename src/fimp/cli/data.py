@@ -35,8 +35,7 @@ def info(
     import numpy as np
     from rich.console import Console
 
-    from fimp.data.cells import CellOptions, to_scipy
-    from fimp.estimators.expression import read_source
+    from fimp.data.cells import CellOptions, read_source, to_scipy
 
     data = read_source(file, CellOptions(layer=layer, spatial_key=spatial_key, graph=graph, neighbors=neighbors))
     values = to_scipy(data.x)

@@ -19,7 +19,8 @@ def demo(
     from rich.console import Console
 
     from fimp.analysis.attention import gene_attention
-    from fimp.cli.compare import deadline_of, expression
+    from fimp.cli.compare import compare, deadline_of
+    from fimp.cli.setups import SETUPS
     from fimp.data.simulate import tissue
     from fimp.estimators import load
 
@@ -32,8 +33,8 @@ def demo(
     # The attention analysis and the imports before this line are paid for here.
     deadline = deadline_of(max_minutes, started)
     assert deadline is not None
-    expression(
-        data="simulated",
+    compare(
+        SETUPS["expression"](data="simulated"),
         models="mean,mlp,gcn,fimp-base:no-edges,fimp-base",
         seeds=1,
         max_minutes=max(0.1, (deadline - time.monotonic()) / 60.0 - 0.3),

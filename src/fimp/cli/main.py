@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from fimp.cli import compare, data, demo, repeat
+from fimp.cli import compare, data, demo, repeat, tune
 from fimp.errors import FIMPError
 
 # What typer raises for an unknown or malformed flag; it has no public name of its own.
@@ -24,6 +24,7 @@ app = typer.Typer(
 app.command("demo")(demo.demo)
 app.add_typer(data.app, name="data")
 app.add_typer(compare.app, name="compare")
+app.add_typer(tune.app, name="tune")
 app.command("repeat")(repeat.repeat)
 
 

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+if TYPE_CHECKING:
+    from fimp.train.workers import Job
 
 
 class TerminalObserver:
-    """A bar for the run at hand and a line for every finished one; without a terminal, only the lines."""
+    """A bar for every job at hand and a line for every finished one; without a terminal, only the lines.
 
-    def __init__(self, console: Console) -> None:
+    Parameters
+    ----------
+    console
+        Where to.
+    total
+        Number of jobs.
+    """
+
+    def __init__(self, console: Console, total: int) -> None:
         self.console = console
         self._bar = Progress(
             TextColumn("{task.description}"),
@@ -24,8 +35,8 @@ class TerminalObserver:
             transient=True,
             disable=not console.is_terminal,
         )
-        self._task = self._bar.add_task("", total=1.0, text="")
-        self._where = ""
+        self._total = total
+        self._tasks: dict[int, TaskID] = {}
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -36,24 +47,26 @@ class TerminalObserver:
     ) -> None:
         self._bar.stop()
 
-    def begin(self, title: str, index: int, total: int) -> None:
-        """Show a run's bar."""
-        self._where = f"[{index + 1}/{total}]"
-        self._bar.reset(self._task, description=f"{self._where} {title}", total=1.0, text="")
+    def begin(self, job: Job) -> None:
+        """Show a job's bar."""
+        self._tasks[job.index] = self._bar.add_task(f"{self._where(job)} {job.title}", total=1.0, text="")
 
-    def advance(self, share: float, text: str) -> None:
+    def advance(self, job: Job, share: float, text: str) -> None:
         """Move the bar."""
-        self._bar.update(self._task, completed=share, text=text)
+        self._bar.update(self._tasks[job.index], completed=share, text=text)
 
-    def end(self, result: dict[str, Any], *, reused: bool) -> None:
-        """Print the run's line."""
+    def end(self, job: Job, result: dict[str, Any], *, reused: bool) -> None:
+        """Print a run's line."""
         metrics = "  ".join(
             f"{name} {value:.4f}" for name, value in result["metrics"].items() if isinstance(value, float)
         )
         how = "finished earlier" if reused else f"{result['epochs']} epochs, {result['train_seconds']:.0f} s"
-        self.console.print(
-            f"{self._where} {result['model']}, seed {result['seed']}: {metrics}  ({how})",
-            highlight=False,
-            markup=False,
-            soft_wrap=True,
-        )
+        self.say(job, f"{metrics}  ({how})")
+
+    def say(self, job: Job, text: str) -> None:
+        """Replace a job's bar by a line."""
+        self._bar.remove_task(self._tasks.pop(job.index))
+        self.console.print(f"{self._where(job)} {job.title}: {text}", highlight=False, markup=False, soft_wrap=True)
+
+    def _where(self, job: Job) -> str:
+        return f"[{job.index + 1}/{self._total}]"

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from fimp.data import graphs
+from fimp.data.datasets import DATASETS, load_dataset
 from fimp.data.h5ad import read_h5ad
 from fimp.data.matrix import normalize_counts, read_matrix
 from fimp.data.splits import check_size, crop
@@ -109,6 +110,13 @@ def load_cells(
     finally:
         if isinstance(source, (str, Path)):
             adata.file.close()
+
+
+def read_source(source: AnnData | str | Path, options: CellOptions) -> CellGraph:
+    """Graph of an AnnData, of a file, or of a named dataset."""
+    if isinstance(source, str) and source in DATASETS and not Path(source).exists():
+        return load_cells(load_dataset(source), options, name=source)
+    return load_cells(source, options)
 
 
 def _to_data(adata: AnnData, options: CellOptions, name: str) -> CellGraph:

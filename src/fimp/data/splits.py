@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from torch_geometric.data import Data
 
 from fimp.errors import FIMPError
 
@@ -72,3 +73,36 @@ def _cut(order: NDArray[np.int64]) -> tuple[NDArray[np.int64], ...]:
     first = round(SHARES[0] * len(order))
     second = round((SHARES[0] + SHARES[1]) * len(order))
     return tuple(np.sort(part) for part in np.split(order, [first, second]))
+
+
+def split_nodes(
+    data: Data, split: str, seed: int, nodes: NDArray[np.int64] | None = None
+) -> dict[str, NDArray[np.int64]]:
+    """Parts ``train``, ``val`` and ``test`` of a graph's nodes.
+
+    Parameters
+    ----------
+    data
+        A graph.
+    split
+        ``random``, or ``blocks`` of neighbouring nodes.
+    seed
+        Seed of the split.
+    nodes
+        Nodes to split, where these are not all.
+
+    Raises
+    ------
+    FIMPError
+        If blocks are asked for without coordinates, or there are too few nodes.
+    """
+    if nodes is None:
+        nodes = np.arange(data.num_nodes)
+    check_size(len(nodes), data.name)
+    if split == "blocks":
+        if data.pos is None:
+            raise FIMPError(f"{data.name}: --split blocks needs coordinates; use --split random")
+        parts = block_split(data.pos.numpy()[nodes], seed)
+    else:
+        parts = random_split(len(nodes), seed)
+    return {name: nodes[part] for name, part in zip(("train", "val", "test"), parts, strict=True)}

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from torch import nn
 
-from fimp.data.cells import CellGraph, CellOptions, load_cells, to_torch
-from fimp.data.datasets import DATASETS, load_dataset
+from fimp.data.cells import CellGraph, CellOptions, read_source, to_torch
 from fimp.data.masking import EVALUATION
 from fimp.errors import FIMPError
 from fimp.models.registry import ModelChoice, resolve
@@ -230,13 +229,6 @@ class ExpressionModel:
             f"ExpressionModel({self.config.model} on {data.name}: {data.num_nodes} cells, "
             f"{len(data.gene_names)} genes, {data.edge_index.size(1)} edges; {state})"
         )
-
-
-def read_source(source: AnnData | str | Path, options: CellOptions) -> Data:
-    """Graph of an AnnData, of a file, or of a named dataset."""
-    if isinstance(source, str) and source in DATASETS and not Path(source).exists():
-        return load_cells(load_dataset(source), options, name=source)
-    return load_cells(source, options)
 
 
 def _pack(data: Data) -> dict[str, Any]:

@@ -1,6 +1,21 @@
 """Tasks: what is trained and scored. A new one is a file and a line here."""
 
-from fimp.tasks.base import Network, Task
+from fimp.tasks.base import Network, Task, TaskKind, known_tasks
+from fimp.tasks.celltype import CellTypeOptions, CellTypeTask
+from fimp.tasks.classification import ClassificationNetwork, ClassificationTask, Labelled
 from fimp.tasks.expression import ExpressionNetwork, ExpressionOptions, ExpressionTask
 
-__all__ = ["ExpressionNetwork", "ExpressionOptions", "ExpressionTask", "Network", "Task"]
+__all__ = [
+    "CellTypeOptions",
+    "CellTypeTask",
+    "ClassificationNetwork",
+    "ClassificationTask",
+    "ExpressionNetwork",
+    "ExpressionOptions",
+    "ExpressionTask",
+    "Labelled",
+    "Network",
+    "Task",
+    "TaskKind",
+    "known_tasks",
+]

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from fimp.models.registry import ModelChoice
+from fimp.data.graphs import shuffle_sources
+from fimp.models.registry import Backbone, ModelChoice
 
 #: Names of the parts of a split.
 PARTS = ("train", "val", "test")
@@ -22,12 +26,19 @@ class Network(nn.Module):
     ----------
     hops
         Number of message passing layers.
+    model
+        The model itself, where there is anything between input and head.
     """
 
     hops: int
+    model: Backbone
+
+    def embed(self, inputs: Any, graph: Any) -> Tensor:
+        """One vector per seed, ``[seeds, D]``."""
+        raise NotImplementedError
 
 
-class Task(Protocol):
+class Task(ABC):
     """A task knows its split, its masking, its loss, its metrics and its heads.
 
     Every model gets the same nodes, inputs, masks and metric code from it.
@@ -49,32 +60,96 @@ class Task(Protocol):
     """
 
     name: ClassVar[str]
-    metrics: ClassVar[dict[str, str]]
-    monitor: ClassVar[str]
+    metrics: dict[str, str]
+    monitor: str
     data: Data
     split: dict[str, NDArray[np.int64]]
     seed: int
 
+    @abstractmethod
     def inputs(self, nodes: NDArray[np.int64], epoch: int) -> Any:
         """What a model sees of some nodes: a named tuple of tensors with ``take(n)`` and ``to(device)``."""
-        ...
 
+    @abstractmethod
     def network(self, choice: ModelChoice) -> Network:
         """The model with this task's tokenizer and head."""
-        ...
 
-    def edges(self, choice: ModelChoice) -> Tensor:
-        """Edges that a model is given, after its control."""
-        ...
-
+    @abstractmethod
     def loss(self, prediction: Tensor, inputs: Any) -> Tensor:
         """Scalar loss of the seeds."""
-        ...
 
+    @abstractmethod
     def outcome(self, prediction: Tensor, inputs: Any) -> tuple[Tensor, ...]:
-        """What :meth:`score` needs of a batch of seeds; batches are concatenated along the first axis."""
-        ...
+        """What :meth:`score` needs of a batch of seeds; batches are concatenated along the first axis.
 
+        The first tensor says which seed of the batch an entry belongs to; it becomes the seed's node index.
+        """
+
+    @abstractmethod
     def score(self, outcome: tuple[Tensor, ...]) -> dict[str, float]:
         """Metrics of a part, from the concatenated outcomes of its batches."""
-        ...
+
+    @abstractmethod
+    def node_statistics(self, outcome: tuple[Tensor, ...]) -> NDArray[np.float64]:
+        """What the monitored metric needs of each node: ``[nodes, K]``, nodes in ascending order."""
+
+    @abstractmethod
+    def resampled(self, statistics: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The monitored metric when nodes count as often as they were drawn.
+
+        Parameters
+        ----------
+        statistics
+            From :meth:`node_statistics`.
+        weights
+            ``[draws, nodes]``: how often each node was drawn.
+
+        Returns
+        -------
+        ndarray
+            ``[draws]``; NaN where a draw has no such metric.
+        """
+
+    def edges(self, choice: ModelChoice) -> Tensor:
+        """Edges ``[2, E]`` that a model is given, after its control."""
+        edge_index: Tensor = self.data.edge_index
+        if choice.control == "no-edges":
+            return edge_index[:, :0]
+        return shuffle_sources(edge_index, self.seed) if choice.control else edge_index
+
+
+@dataclass(frozen=True)
+class TaskKind:
+    """A kind of task, for what handles tasks by name.
+
+    Attributes
+    ----------
+    name
+        Name on the command line.
+    data_options, options
+        Classes of the settings with which data is read and with which the task is set up.
+    read
+        ``read(source, data_options)`` gives the graph.
+    make
+        ``make(data, options, seed)`` gives the task.
+    """
+
+    name: str
+    data_options: type
+    options: type
+    read: Callable[[Any, Any], Data]
+    make: Callable[[Data, Any, int], Task]
+
+
+_KINDS: dict[str, TaskKind] = {}
+
+
+def register(kind: TaskKind) -> TaskKind:
+    """Make a task known under its name."""
+    _KINDS[kind.name] = kind
+    return kind
+
+
+def known_tasks() -> dict[str, TaskKind]:
+    """All registered tasks by name."""
+    return dict(_KINDS)

@@ -13,17 +13,17 @@ from scipy import sparse
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from fimp.data.cells import to_scipy
-from fimp.data.graphs import shuffle_sources
-from fimp.data.masking import CellTokens, Masking, TokenSampler, zero_tokens
-from fimp.data.splits import block_split, random_split
+from fimp.data.cells import CellOptions, read_source, to_scipy
+from fimp.data.masking import CellTokens, Masking, TokenSampler
+from fimp.data.splits import split_nodes
+from fimp.data.statistics import gene_statistics
 from fimp.data.subgraph import Subgraph
 from fimp.errors import FIMPError
 from fimp.models.fimp import FIMP
-from fimp.models.registry import Backbone, ModelChoice
+from fimp.models.registry import ModelChoice
 from fimp.nn.readout import mean_tokens
-from fimp.tasks.base import PARTS, Network
-from fimp.tokenizers import CellToken, GeneProfile, GeneTokenizer, Tokens
+from fimp.tasks.base import Network, Task, TaskKind, register
+from fimp.tokenizers import CellEncoder
 
 #: Hidden genes per cell that a model of tokens answers in a training step. Its cost is proportional to them,
 #: what a step teaches is not: the cells are what there is few of.
@@ -87,8 +87,6 @@ class ExpressionNetwork(Network):
     """
 
     gene_mean: Tensor
-    gene_deviation: Tensor
-    model: Backbone
 
     def __init__(self, choice: ModelChoice, gene_mean: Tensor, gene_deviation: Tensor, deviation: float) -> None:
         super().__init__()
@@ -96,16 +94,11 @@ class ExpressionNetwork(Network):
         self.input = choice.spec.input
         self.deviation = deviation
         self.register_buffer("gene_mean", gene_mean)
-        self.register_buffer("gene_deviation", gene_deviation)
         self.bias = nn.Parameter(torch.zeros(genes), requires_grad=choice.spec.trainable)
         self.hops = 0
-        if self.input == "tokens":
-            self.tokenizer = GeneTokenizer(genes, h.dim)
-            self.cell_token = CellToken(genes, h.dim, h.dropout)
-        elif self.input == "vectors":
-            self.profile = GeneProfile(genes)
         if self.input != "none":
-            self.model = choice.spec.build(h, h.dim if self.input == "tokens" else 3 * genes)
+            self.encoder = CellEncoder(self.input, gene_mean, gene_deviation, h.dim, h.dropout)
+            self.model = choice.spec.build(h, self.encoder.out_dim)
             self.hops = self.model.hops
             # An embedding is a linear layer of which only the asked genes' rows are computed.
             self.head = nn.Embedding(genes, self.model.out_dim)
@@ -124,25 +117,27 @@ class ExpressionNetwork(Network):
         if self.input == "none":
             return base
         if self.input == "vectors":
-            h = self._vectors(tokens, graph)
+            h = self.model(self.encoder.vectors(tokens), graph)
             learned = nn.functional.linear(h, self.head.weight, self.bias).gather(1, asked.genes)
         else:
-            h = self.model(self._sources(tokens), self._tokens(asked, asked.hidden), graph)
+            h = self.model(self.encoder.sources(tokens), self.encoder.queries(asked, asked.hidden), graph)
             learned = (h * self.head(asked.genes)).sum(-1) + self.bias[asked.genes]
         return base + self.deviation * learned
 
-    def embed(self, tokens: CellTokens, graph: Subgraph) -> Tensor:
+    def embed(self, inputs: CellTokens, graph: Subgraph) -> Tensor:
         """One vector per seed, ``[seeds, D]``.
 
         For a model of tokens, the mean state over the cell's genes when each is asked for. Queries are hidden as
-        in training, while ``tokens`` may show all values.
+        in training, while ``inputs`` may show all values.
         """
         if self.input == "none":
             raise FIMPError("embed: the model 'mean' has no states; use another model")
         if self.input == "vectors":
-            return self._vectors(tokens, graph)
-        seeds = tokens.take(graph.num_seeds)
-        return mean_tokens(self.model(self._sources(tokens), self._tokens(seeds, seeds.mask), graph), seeds.mask)
+            out: Tensor = self.model(self.encoder.vectors(inputs), graph)
+            return out
+        seeds = inputs.take(graph.num_seeds)
+        queries = self.encoder.queries(seeds, seeds.mask)
+        return mean_tokens(self.model(self.encoder.sources(inputs), queries, graph), seeds.mask)
 
     def attention(self, tokens: CellTokens, graph: Subgraph) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Attention of the seeds' hidden genes to their neighbours' visible genes, in chunks of edges.
@@ -158,31 +153,16 @@ class ExpressionNetwork(Network):
         asked, visible = tokens.take(graph.num_seeds).asked(), tokens.visible()
         receivers = asked.genes.masked_fill(~asked.hidden, -1)
         senders = visible.genes.masked_fill(~visible.mask, -1)
+        sources, queries = self.encoder.sources(tokens), self.encoder.queries(asked, asked.hidden)
         start = 0
-        for weights in self.model.attention(self._sources(tokens), self._tokens(asked, asked.hidden), graph):
+        for weights in self.model.attention(sources, queries, graph):
             src, dst = graph.edge_index[:, start : start + len(weights)]
             start += len(weights)
             # Column 0 is the token that sums up the neighbour.
             yield weights[:, :, 1:], receivers[dst], senders[src]
 
-    def _standardise(self, tokens: CellTokens) -> Tensor:
-        return (tokens.values - self.gene_mean[tokens.genes]) / self.gene_deviation[tokens.genes]
 
-    def _vectors(self, tokens: CellTokens, graph: Subgraph) -> Tensor:
-        return self.model(self.profile(tokens.genes, self._standardise(tokens), tokens.mask, tokens.hidden), graph)
-
-    def _tokens(self, tokens: CellTokens, hidden: Tensor) -> Tokens:
-        return self.tokenizer(tokens.genes, self._standardise(tokens), tokens.mask, hidden)
-
-    def _sources(self, tokens: CellTokens) -> Tokens:
-        shown = tokens.visible()
-        visible = self.tokenizer(shown.genes, self._standardise(shown), shown.mask)
-        cell = self.cell_token(tokens.genes, self._standardise(tokens), tokens.mask, tokens.hidden, visible)
-        mask = torch.cat([torch.ones_like(visible.mask[:, :1]), visible.mask], 1)
-        return Tokens(torch.cat([cell, visible.h], 1), mask)
-
-
-class ExpressionTask:
+class ExpressionTask(Task):
     """Masked expression prediction on a graph of cells; see :class:`fimp.tasks.base.Task`.
 
     What is trained on expressed genes alone (``zeros=0``) estimates a gene's expression *given that the
@@ -199,19 +179,12 @@ class ExpressionTask:
     """
 
     name: ClassVar[str] = "expression"
-    metrics: ClassVar[dict[str, str]] = {"mse": "min", "r2": "max", "r2_gene": "max"}
-    monitor: ClassVar[str] = "r2"
 
     def __init__(self, data: Data, options: ExpressionOptions = ExpressionOptions(), seed: int = 0) -> None:
+        self.metrics, self.monitor = {"mse": "min", "r2": "max", "r2_gene": "max"}, "r2"
         self.data, self.options, self.seed = data, options, seed
         values = to_scipy(data.x)
-        if options.split == "blocks":
-            if data.pos is None:
-                raise FIMPError(f"{data.name}: --split blocks needs coordinates; use --split random")
-            parts = block_split(data.pos.numpy(), seed)
-        else:
-            parts = random_split(data.num_nodes, seed)
-        self.split = dict(zip(PARTS, parts, strict=True))
+        self.split = split_nodes(data, options.split, seed)
         self.sampler = TokenSampler(values, _masking(data, values, options), seed, _numpy(data.scale))
         self.gene_mean, self.gene_deviation, self.deviation = gene_statistics(
             values[self.split["train"]], options.tokens, options.zeros
@@ -225,13 +198,6 @@ class ExpressionTask:
         """The model with gene tokenizer and expression head."""
         return ExpressionNetwork(choice, self.gene_mean, self.gene_deviation, self.deviation)
 
-    def edges(self, choice: ModelChoice) -> Tensor:
-        """Edges ``[2, E]`` after the model's control."""
-        edge_index: Tensor = self.data.edge_index
-        if choice.control == "no-edges":
-            return edge_index[:, :0]
-        return shuffle_sources(edge_index, self.seed) if choice.control else edge_index
-
     def loss(self, prediction: Tensor, inputs: CellTokens) -> Tensor:
         """Mean squared error of the hidden values that were answered."""
         inputs = inputs.columns(prediction.size(1))
@@ -239,10 +205,10 @@ class ExpressionTask:
         return squared.sum() / inputs.hidden.sum().clamp(min=1)
 
     def outcome(self, prediction: Tensor, inputs: CellTokens) -> tuple[Tensor, ...]:
-        """Prediction, truth and gene of every hidden value that was answered."""
+        """Seed, prediction, truth and gene of every hidden value that was answered."""
         inputs = inputs.columns(prediction.size(1))
         hidden = inputs.hidden
-        return prediction[hidden], inputs.targets[hidden], inputs.genes[hidden]
+        return hidden.nonzero()[:, 0], prediction[hidden], inputs.targets[hidden], inputs.genes[hidden]
 
     def score(self, outcome: tuple[Tensor, ...]) -> dict[str, float]:
         """Mean squared error, pooled R2, and the mean over genes of each gene's own R2.
@@ -251,7 +217,7 @@ class ExpressionTask:
         its own (two, where no gene has ten): on fewer it is mostly noise, without a lower bound. A score that
         does not exist is NaN.
         """
-        predicted, truth, gene = (part.double() if part.is_floating_point() else part for part in outcome)
+        _, predicted, truth, gene = (part.double() if part.is_floating_point() else part for part in outcome)
         error = (predicted - truth).square()
         size = int(gene.max()) + 1 if len(gene) else 0
 
@@ -271,44 +237,22 @@ class ExpressionTask:
             "r2_gene": float(r2_gene.mean()),
         }
 
+    def node_statistics(self, outcome: tuple[Tensor, ...]) -> NDArray[np.float64]:
+        """Number, sum and sum of squares of a cell's hidden values (centred), and its squared error: ``[n, 4]``."""
+        node, predicted, truth = (part.numpy() for part in outcome[:3])
+        place = np.unique(node, return_inverse=True)[1]
+        error = predicted.astype(np.float64) - truth
+        # Centring keeps the difference of squares that R2 needs precise.
+        centred = truth.astype(np.float64) - truth.mean(dtype=np.float64)
+        parts = (np.ones_like(centred), centred, centred**2, error**2)
+        return np.stack([np.bincount(place, weights=part) for part in parts], axis=1)
 
-def gene_statistics(values: sparse.csr_matrix, tokens: int, zeros: float) -> tuple[Tensor, Tensor, float]:
-    """Mean and deviation of each gene among the tokens that training draws.
-
-    Parameters
-    ----------
-    values
-        Values of the training cells, CSR ``[n, G]``.
-    tokens, zeros
-        As in :class:`ExpressionOptions`; each token counts with its probability of being drawn.
-
-    Returns
-    -------
-    tuple
-        Means ``[G]``, deviations ``[G]`` and the deviation over all genes. Genes that are seen rarely
-        are drawn towards all genes together.
-    """
-    genes = values.shape[1]
-    expressed = np.diff(values.indptr).astype(np.float64)
-    absent = zero_tokens(tokens, zeros)
-    chance = np.minimum(1.0, (tokens - absent) / np.maximum(expressed, 1))
-    zero_chance = np.minimum(1.0, absent / np.maximum(genes - expressed, 1))
-    of_entry, gene, value = np.repeat(chance, expressed.astype(int)), values.indices, values.data.astype(np.float64)
-
-    def total(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.bincount(gene, weights=weights, minlength=genes).astype(np.float64)
-
-    # A zero token has the value 0: it adds weight and nothing else.
-    of_zero = zero_chance.sum() - total(np.repeat(zero_chance, expressed.astype(int)))
-    weight = total(of_entry) + of_zero
-    all_weight = max(float(weight.sum()), 1e-12)
-    overall = float((of_entry * value).sum() / all_weight)
-    mean = (total(of_entry * value) + overall) / (weight + 1.0)
-    spread = total(of_entry * (value - mean[gene]) ** 2) + of_zero * mean**2
-    variance = max(float(spread.sum() / all_weight), 1e-6)
-    deviation = np.sqrt((spread + 5.0 * variance) / (weight + 5.0))
-    as_tensor = [torch.from_numpy(array.astype(np.float32)) for array in (mean, deviation)]
-    return as_tensor[0], as_tensor[1], variance**0.5
+    def resampled(self, statistics: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Pooled R2 of resampled cells; see :meth:`fimp.tasks.Task.resampled`."""
+        count, first, second, error = (weights @ statistics).T
+        spread = second - first**2 / np.maximum(count, 1.0)
+        out: NDArray[np.float64] = 1.0 - error / np.where(spread > 0, spread, np.nan)
+        return out
 
 
 def _masking(data: Data, values: sparse.csr_matrix, options: ExpressionOptions) -> Masking:
@@ -326,3 +270,14 @@ def _masking(data: Data, values: sparse.csr_matrix, options: ExpressionOptions) 
 
 def _numpy(tensor: Tensor | None) -> NDArray[np.floating] | None:
     return None if tensor is None else tensor.numpy()
+
+
+register(
+    TaskKind(
+        ExpressionTask.name,
+        CellOptions,
+        ExpressionOptions,
+        read_source,
+        lambda data, options, seed: ExpressionTask(data, options, seed),
+    )
+)

@@ -1,7 +1,8 @@
 """Tokenizers: raw node content to ``Tokens(h [N, T, D], mask [N, T])``."""
 
 from fimp.tokenizers.base import Tokens
+from fimp.tokenizers.cell import CellEncoder
 from fimp.tokenizers.gene import CellToken, GeneTokenizer
 from fimp.tokenizers.profile import GeneProfile
 
-__all__ = ["CellToken", "GeneProfile", "GeneTokenizer", "Tokens"]
+__all__ = ["CellEncoder", "CellToken", "GeneProfile", "GeneTokenizer", "Tokens"]

@@ -108,6 +108,19 @@ class Report(Callback):
         self.listener(min(1.0, trainer.global_step / max(1, module.planned_steps)), text)
 
 
+class Validated(Callback):
+    """Tells the score of every validation."""
+
+    def __init__(self, on_validation: Callable[[float], None], monitor: str) -> None:
+        self.on_validation, self.monitor = on_validation, monitor
+
+    def on_validation_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        """Pass on the score."""
+        score = trainer.callback_metrics.get(f"val_{self.monitor}")
+        if score is not None:
+            self.on_validation(float(score))
+
+
 class BestCheckpoint(ModelCheckpoint):
     """``best`` by the monitored metric and ``last`` after every epoch, in safetensors files."""
 

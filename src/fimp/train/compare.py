@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import shutil
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,24 +18,24 @@ import torch
 import fimp
 from fimp.errors import FIMPError
 from fimp.models.registry import ModelChoice
-from fimp.tasks.base import Task
-from fimp.train.checkpoint import save_tree
-from fimp.train.fit import evaluate, fit
-from fimp.train.runs import WEIGHTS, RunConfig, write_json
+from fimp.train.runs import RunConfig, write_json
+from fimp.train.single import Run, finished, node_statistics
+from fimp.train.statistics import best_baseline, bootstrap, compare_to, interval
+from fimp.train.workers import Job, run_all
 
 
 class Observer(Protocol):
     """Told of a comparison's progress."""
 
-    def begin(self, title: str, index: int, total: int) -> None:
+    def begin(self, run: Job) -> None:
         """A run begins."""
         ...
 
-    def advance(self, share: float, text: str) -> None:
+    def advance(self, run: Job, share: float, text: str) -> None:
         """A run has come so far."""
         ...
 
-    def end(self, result: dict[str, Any], *, reused: bool) -> None:
+    def end(self, run: Job, result: dict[str, Any], *, reused: bool) -> None:
         """A run is finished, now or in an earlier sitting."""
         ...
 
@@ -47,10 +46,8 @@ class Comparison:
 
     Attributes
     ----------
-    make_task
-        Builds the task for a seed.
     config
-        Configuration shared by all runs; model, hyperparameters and seed are filled in per run.
+        Configuration shared by all runs; model, hyperparameters, seed and threads are filled in per run.
     choices
         The models.
     seeds
@@ -61,19 +58,29 @@ class Comparison:
         ``time.monotonic()`` at which the whole comparison should be over, or None.
     resume
         Reuse finished runs of an earlier sitting, and go on with unfinished ones.
+    jobs
+        Runs side by side; None takes as many as there are cores (one on a GPU). The cores are shared out among
+        them.
+
+    Raises
+    ------
+    FIMPError
+        If there is no seed or no job, or ``out`` is a file.
     """
 
-    make_task: Callable[[int], Task]
     config: RunConfig
     choices: list[ModelChoice]
     seeds: int
     out: Path
     deadline: float | None = None
     resume: bool = False
+    jobs: int | None = None
 
     def __post_init__(self) -> None:
         if self.seeds < 1:
             raise FIMPError(f"--seeds: {self.seeds} is below 1; use 3, for instance")
+        if self.jobs is not None and self.jobs < 1:
+            raise FIMPError(f"--jobs: {self.jobs} is below 1; use 2, for instance")
         if self.out.exists() and not self.out.is_dir():
             raise FIMPError(f"--out: {self.out} is a file; name a folder")
 
@@ -93,34 +100,67 @@ class Comparison:
             If ``resume`` meets runs of other settings.
         """
         started = time.monotonic()
-        plan = [(seed, choice) for seed in range(self.seeds) for choice in self.choices]
         if not self.resume:
             self._remove_earlier()
-        runs: list[dict[str, Any]] = []
-        for index, (seed, choice) in enumerate(plan):
-            first_seed = seed == 0
-            if not first_seed and self.deadline is not None and time.monotonic() >= self.deadline:
-                continue
-            observer.begin(f"{choice.name}, seed {seed}", index, len(plan))
-            left = [later for _, later in plan[index:] if later.spec.trainable]
-            result, reused = self._one(seed, choice, self._share(len(left)), observer)
-            runs.append(result)
-            observer.end(result, reused=reused)
-        results = self._results(runs, time.monotonic() - started)
-        write_json(self.out / "results.json", results)
-        return results
+        results: dict[int, dict[str, Any]] = {}
+        waiting = []
+        for index, config in enumerate(self.plan()):
+            config, earlier = self._earlier(config)
+            if earlier is not None:
+                done = Run(index, config, self.folder(config))
+                observer.begin(done)
+                observer.end(done, earlier, reused=True)
+                results[index] = earlier
+            else:
+                waiting.append((index, config))
+        count = min(self._side_by_side(), max(1, len(waiting)))
+        for run, result in run_all(self._runs(waiting, count), count, observer.begin, observer.advance):
+            observer.end(run, result, reused=False)
+            results[run.index] = result
+        report = self._results([results[index] for index in sorted(results)], time.monotonic() - started)
+        write_json(self.out / "results.json", report)
+        return report
 
-    def _share(self, runs_left: int) -> float | None:
-        """Seconds that the next run may take: an equal share of what is left."""
-        if self.deadline is None:
-            return None
-        # A twentieth is kept for what is written at the end.
-        left = (self.deadline - time.monotonic()) * 0.95
-        return max(0.0, left) / max(1, runs_left)
+    def plan(self) -> list[RunConfig]:
+        """Configurations of all runs, in order."""
+        return [
+            replace(
+                self.config,
+                model=choice.name,
+                hyperparameters=choice.hyperparameters,
+                seed=seed,
+                threads=max(1, (os.cpu_count() or 1) // self._side_by_side()),
+            )
+            for seed in range(self.seeds)
+            for choice in self.choices
+        ]
 
-    def folder(self, choice: ModelChoice, seed: int) -> Path:
+    def folder(self, config: RunConfig) -> Path:
         """Run folder of a model and seed; a control's colon becomes a dash."""
-        return self.out / "runs" / choice.name.replace(":", "-") / f"seed{seed}"
+        return self.out / "runs" / config.model.replace(":", "-") / f"seed{config.seed}"
+
+    def _side_by_side(self) -> int:
+        if self.jobs is not None:
+            return self.jobs
+        if self.config.train.accelerator == "cuda":
+            return 1
+        runs = self.seeds * sum(choice.spec.trainable for choice in self.choices)
+        return max(1, min(os.cpu_count() or 1, runs))
+
+    def _runs(self, waiting: list[tuple[int, RunConfig]], count: int) -> Iterator[Run]:
+        """Runs with an equal share of the time left at the moment when each is taken.
+
+        When there is no time left, only the runs of the first seed are still done (they train nothing).
+        """
+        for place, (index, config) in enumerate(waiting):
+            if self.deadline is None:
+                yield Run(index, config, self.folder(config))
+                continue
+            # A twentieth is kept for what is written at the end.
+            seconds = max(0.0, (self.deadline - time.monotonic()) * 0.95)
+            left = sum(later.choice.spec.trainable for _, later in waiting[place:])
+            if seconds > 0.0 or config.seed == 0:
+                yield Run(index, config, self.folder(config), seconds / max(1, -(-left // count)))
 
     def _remove_earlier(self) -> None:
         """Remove an earlier comparison, and nothing that is not recognised as one."""
@@ -132,51 +172,27 @@ class Comparison:
         for ending in ("json", "md", "png"):
             (self.out / f"results.{ending}").unlink(missing_ok=True)
 
-    def _one(
-        self, seed: int, choice: ModelChoice, budget: float | None, observer: Observer
-    ) -> tuple[dict[str, Any], bool]:
-        folder = self.folder(choice, seed)
-        config = replace(self.config, model=choice.name, hyperparameters=choice.hyperparameters, seed=seed)
-        finished = folder / "results.json"
-        if (folder / "config.yaml").exists():
-            _check_same(RunConfig.load(folder), config, folder)
-            if finished.exists():
-                return json.loads(finished.read_text()), True
-        config.save(folder)
-        task = self.make_task(seed)
-        begun = time.monotonic()
-        # What the final evaluation will take is known only from doing it once; a share of a budget is kept.
-        training = None if budget is None else 0.9 * budget
-        fitted = fit(
-            task,
-            choice,
-            config.train,
-            folder,
-            budget_seconds=training,
-            resume=True,
-            listener=observer.advance,
-        )
-        observer.advance(1.0, "test")
-        result = {
-            "model": choice.name,
-            "seed": seed,
-            "metrics": evaluate(task, choice, fitted.network, task.split["test"], config.train),
-            "epochs": fitted.epochs,
-            "steps": fitted.steps,
-            "train_seconds": round(fitted.train_seconds, 3),
-            "seconds": round(time.monotonic() - begun, 3),
-            "peak_memory_mb": round(fitted.peak_memory_mb, 1),
-        }
-        save_tree({"state_dict": fitted.network.state_dict(), "epochs": fitted.epochs}, folder / WEIGHTS)
-        if budget is not None:
-            replace(config, planned_steps=fitted.planned_steps, steps=fitted.steps).save(folder)
-        write_json(finished, result)
-        (folder / "checkpoints" / "last.safetensors").unlink(missing_ok=True)
-        return result, False
+    def _earlier(self, config: RunConfig) -> tuple[RunConfig, dict[str, Any] | None]:
+        """A run's configuration, and its result if an earlier sitting finished it."""
+        folder = self.folder(config)
+        if not (folder / "config.yaml").exists():
+            return config, None
+        stored = RunConfig.load(folder)
+        _check_same(stored, config, folder)
+        # Other threads would round otherwise than the epochs that are done.
+        return replace(config, threads=stored.threads), finished(folder)
 
     def _results(self, runs: list[dict[str, Any]], seconds: float) -> dict[str, Any]:
-        task = self.make_task(0)
+        task = self.config.make_task(self.config.read())
         data = task.data
+        summary = [summarise(choice.name, runs) for choice in self.choices]
+        resamples = self._resamples(runs)
+        for row in summary:
+            own = [draws for (model, _), draws in resamples.items() if model == row["model"]]
+            row["interval"] = interval(sum(own) / len(own))
+        baselines = [c.name for c in self.choices if c.spec.input != "tokens" and c.control is None]
+        baseline = best_baseline(summary, baselines, task.monitor, task.metrics[task.monitor])
+        test_share = len(task.split["test"]) / max(1, len(task.split["train"]))
         return {
             "task": task.name,
             "data": {
@@ -187,12 +203,17 @@ class Comparison:
                 "notes": list(data.notes),
             },
             "metrics": task.metrics,
+            "monitor": task.monitor,
             "runs": runs,
-            "summary": [summarise(choice.name, runs) for choice in self.choices],
+            "summary": summary,
+            "comparisons": []
+            if baseline is None
+            else compare_to(baseline, runs, task.metrics, task.monitor, resamples, test_share),
             "settings": {
                 "data": asdict(self.config.data),
                 "task": asdict(self.config.options),
                 "train": asdict(self.config.train),
+                "hyperparameters": {choice.name: asdict(choice.hyperparameters) for choice in self.choices},
                 "seeds": self.seeds,
             },
             "machine": {
@@ -200,11 +221,22 @@ class Comparison:
                 "torch": torch.__version__,
                 "python": platform.python_version(),
                 "cores": os.cpu_count(),
-                "threads": torch.get_num_threads(),
+                "jobs": self._side_by_side(),
                 "device": self.config.train.accelerator,
             },
             "seconds": round(seconds, 1),
         }
+
+    def _resamples(self, runs: list[dict[str, Any]]) -> dict[tuple[str, int], Any]:
+        """The monitored metric of every run on resamples of its test nodes, the same for all models of a seed."""
+        out = {}
+        for seed in sorted({run["seed"] for run in runs}):
+            config = replace(self.config, seed=seed)
+            names = [run["model"] for run in runs if run["seed"] == seed]
+            kept = {name: node_statistics(self.folder(replace(config, model=name))) for name in names}
+            for name, draws in bootstrap(config.make_task(self.config.read()), kept, seed).items():
+                out[name, seed] = draws
+        return out
 
 
 def summarise(model: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -220,7 +252,7 @@ def summarise(model: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _check_same(found: RunConfig, wanted: RunConfig, folder: Path) -> None:
-    ignored = {"planned_steps", "steps", "version"}
+    ignored = {"planned_steps", "steps", "threads", "version"}
     for name, value in asdict(wanted).items():
         other = asdict(found)[name]
         if name in ignored or other == value:

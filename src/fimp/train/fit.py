@@ -22,10 +22,10 @@ from torch import Tensor
 from fimp.errors import FIMPError
 from fimp.models.registry import ModelChoice
 from fimp.tasks.base import Network, Task
-from fimp.train.callbacks import BestCheckpoint, Clock, MetricsFile, Report, early_stopping
+from fimp.train.callbacks import BestCheckpoint, Clock, MetricsFile, Report, Validated, early_stopping
 from fimp.train.checkpoint import SafeCheckpointIO, load_weights, save_tree
 from fimp.train.loader import Batch, evaluation_loader, training_loader
-from fimp.train.module import NodeModule, concatenate
+from fimp.train.module import NodeModule, concatenate, outcome_of
 from fimp.train.sampler import NeighborSampler
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -120,6 +120,7 @@ def fit(
     stop_after: int | None = None,
     resume: bool = False,
     listener: Callable[[float, str], None] | None = None,
+    on_validation: Callable[[float], None] | None = None,
 ) -> Fitted:
     """Train a model on a task.
 
@@ -137,6 +138,8 @@ def fit(
         Go on from ``checkpoints/last.safetensors`` if it is there.
     listener
         Called as ``listener(share, text)`` while training goes on.
+    on_validation
+        Called with the monitored score after every validation; what it raises ends the run.
 
     Raises
     ------
@@ -154,6 +157,7 @@ def fit(
                 planned_steps=planned_steps,
                 stop_after=stop_after,
                 listener=listener,
+                on_validation=on_validation,
             )
     reset_peak_memory()
     torch.manual_seed(task.seed)
@@ -175,6 +179,7 @@ def fit(
         MetricsFile(folder / "metrics.csv"),
         best,
         *([Report(listener, task.monitor)] if listener else []),
+        *([Validated(on_validation, task.monitor)] if on_validation else []),
     ]
     last = folder / "checkpoints" / "last.safetensors"
     with _Quiet():
@@ -276,8 +281,15 @@ def evaluate(
     task: Task, choice: ModelChoice, network: Network, nodes: NDArray[np.int64], options: TrainOptions
 ) -> dict[str, float]:
     """Metrics of a network on some nodes."""
+    return task.score(outcomes(task, choice, network, nodes, options))
+
+
+def outcomes(
+    task: Task, choice: ModelChoice, network: Network, nodes: NDArray[np.int64], options: TrainOptions
+) -> tuple[Tensor, ...]:
+    """What :meth:`fimp.tasks.Task.score` needs of some nodes; the first tensor holds node indices."""
     pairs = predict_batches(task, choice, network, nodes, options)
-    return task.score(concatenate([task.outcome(prediction, batch.seeds) for prediction, batch in pairs]))
+    return concatenate([outcome_of(task, prediction, batch) for prediction, batch in pairs])
 
 
 def reset_peak_memory() -> None:

@@ -72,7 +72,7 @@ class NodeModule(lightning.LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Collect what the score needs."""
         prediction = self.network(batch.inputs, batch.graph)
-        self._outcomes.append(tuple(part.cpu() for part in self.task.outcome(prediction, batch.seeds)))
+        self._outcomes.append(outcome_of(self.task, prediction, batch))
 
     def on_validation_epoch_end(self) -> None:
         """Score the whole part at once: a mean of batch scores would depend on the batches."""
@@ -93,3 +93,10 @@ class NodeModule(lightning.LightningModule):
 def concatenate(outcomes: list[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
     """Join the outcomes of batches along their first axis."""
     return tuple(torch.cat(parts) for parts in zip(*outcomes, strict=True))
+
+
+def outcome_of(task: Task, prediction: Tensor, batch: Batch) -> tuple[Tensor, ...]:
+    """The outcome of a batch on the CPU, with node indices in place of positions in the batch."""
+    seed, *rest = (part.cpu() for part in task.outcome(prediction, batch.seeds))
+    # A loader turns arrays into tensors.
+    return torch.as_tensor(batch.graph.nodes)[seed], *rest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 from dataclasses import asdict, dataclass, field, replace
@@ -9,18 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from torch_geometric.data import Data
 
 import fimp
-from fimp.data.cells import CellOptions
 from fimp.errors import FIMPError
 from fimp.models.registry import Hyperparameters, ModelChoice, resolve
-from fimp.tasks.expression import ExpressionOptions
+from fimp.tasks.base import Task, TaskKind, known_tasks
 from fimp.train.fit import TrainOptions
 
 #: Weights of a finished run, within its folder.
 WEIGHTS = "checkpoints/best.safetensors"
-#: Option classes of each task, by its name.
-TASK_OPTIONS = {"expression": ExpressionOptions}
 
 
 @dataclass(frozen=True)
@@ -32,26 +31,29 @@ class RunConfig:
     task
         Name of the task.
     source
-        Path of the data file, name of a dataset, or None for data handed over in memory.
+        Path of the data file (or of each of several), name of a dataset, or None for data handed over in memory.
     data, options, train
         How the data is read, the task's settings, and how the model is trained.
     model, hyperparameters
         The model.
     seed
         Seed of split, draws and weights.
+    threads
+        Threads of a run on a CPU: sums are rounded differently by another number of them.
     planned_steps, steps
         Where a time budget put the end of the schedule, and the steps it let the run take; None where
         no budget interfered.
     """
 
     task: str
-    source: str | None
-    data: CellOptions
-    options: ExpressionOptions
+    source: str | list[str] | None
+    data: Any
+    options: Any
     train: TrainOptions
     model: str
     hyperparameters: Hyperparameters
     seed: int
+    threads: int = 1
     planned_steps: int | None = None
     steps: int | None = None
     version: str = field(default_factory=lambda: fimp.__version__)
@@ -60,6 +62,20 @@ class RunConfig:
     def choice(self) -> ModelChoice:
         """The model, understood."""
         return replace(resolve(self.model), hyperparameters=self.hyperparameters)
+
+    @property
+    def kind(self) -> TaskKind:
+        """The kind of task."""
+        return known_tasks()[self.task]
+
+    def read(self) -> Data:
+        """The graph; read once per process, however many runs ask for it."""
+        source = tuple(self.source) if isinstance(self.source, list) else self.source
+        return _read(self.task, source, _stamps(self.source), self.data)
+
+    def make_task(self, data: Data) -> Task:
+        """The task on a graph."""
+        return self.kind.make(data, self.options, self.seed)
 
     def save(self, folder: Path) -> None:
         """Write ``config.yaml``."""
@@ -77,11 +93,12 @@ class RunConfig:
         path = Path(folder) / "config.yaml"
         try:
             stored = yaml.safe_load(path.read_text())
+            kind = known_tasks()[stored["task"]]
             return cls(
                 **{
                     **stored,
-                    "data": CellOptions(**stored["data"]),
-                    "options": TASK_OPTIONS[stored["task"]](**stored["options"]),
+                    "data": kind.data_options(**stored["data"]),
+                    "options": kind.options(**stored["options"]),
                     "train": TrainOptions(**stored["train"]),
                     "hyperparameters": Hyperparameters(**stored["hyperparameters"]),
                 }
@@ -90,6 +107,18 @@ class RunConfig:
             raise FIMPError(f"{folder}: no run folder (config.yaml is missing); pass DIR/runs/MODEL/seedK") from error
         except (OSError, yaml.YAMLError, KeyError, TypeError, UnicodeDecodeError) as error:
             raise FIMPError(f"{path}: does not describe a run ({error}); train again") from error
+
+
+@functools.lru_cache(maxsize=4)
+def _read(task: str, source: Any, stamps: tuple[Any, ...], options: Any) -> Data:
+    return known_tasks()[task].read(list(source) if isinstance(source, tuple) else source, options)
+
+
+def _stamps(source: str | list[str] | None) -> tuple[Any, ...]:
+    """Time and size of each file: a file that was written anew is read anew."""
+    names = source if isinstance(source, list) else [source or ""]
+    files = [Path(name) for name in names]
+    return tuple((file.stat().st_mtime_ns, file.stat().st_size) if file.is_file() else None for file in files)
 
 
 def write_text(path: Path, text: str) -> None:

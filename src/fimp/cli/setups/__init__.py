@@ -1,0 +1,11 @@
+"""The flags of each task: one file per task, shared by all commands that train."""
+
+from collections.abc import Callable
+
+from fimp.cli.setups import celltype, expression
+from fimp.cli.setups.base import Setup, with_setup
+
+#: Flags of each task, by its name. A new task is a file and a line here.
+SETUPS: dict[str, Callable[..., Setup]] = {"expression": expression.setup, "celltype": celltype.setup}
+
+__all__ = ["SETUPS", "Setup", "with_setup"]

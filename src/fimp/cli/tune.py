@@ -1,0 +1,132 @@
+"""``fimp tune``: search hyperparameters, the same way for every model."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fimp.cli.compare import BatchSize, Device, Epochs, Jobs, Models, check_folder
+from fimp.cli.setups import SETUPS, Setup, with_setup
+from fimp.errors import FIMPError
+
+if TYPE_CHECKING:
+    from fimp.train.runs import RunConfig
+    from fimp.train.tune import Study
+
+app = typer.Typer(
+    help="Search hyperparameters, the same grid for every model.", no_args_is_help=True, rich_markup_mode=None
+)
+
+
+def tune(
+    setup: Setup,
+    models: Models = "mlp,gcn,fimp-base",
+    trials: Annotated[int, typer.Option(help="Points of the grid that every model tries.")] = 12,
+    also: Annotated[
+        list[str] | None, typer.Option(help="Further data, scored separately; the mean decides. Repeatable.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="Splits per data; the mean decides.")] = 1,
+    epochs: Epochs = None,
+    batch_size: BatchSize = 256,
+    device: Device = "auto",
+    jobs: Jobs = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the search; the same command goes on with an unfinished one.")
+    ] = None,
+) -> None:
+    """Search learning rate, dropout, attention dropout and weight decay on validation nodes."""
+    started = time.monotonic()
+    out = Path("fimp_results") / f"tune_{setup.task}" if out is None else out
+    check_folder(out)
+    if seeds < 1:
+        raise FIMPError(f"--seeds: {seeds} is below 1; use 1, for instance")
+    if jobs is not None and jobs < 1:
+        raise FIMPError(f"--jobs: {jobs} is below 1; use 2, for instance")
+
+    from fimp.models import resolve_all
+    from fimp.train.fit import TrainOptions
+    from fimp.train.runs import RunConfig
+    from fimp.train.tune import Study, check_settings, points, write_best
+
+    choices = [choice for choice in resolve_all(models) if choice.spec.trainable]
+    if not choices:
+        raise FIMPError(f"--models: nothing in {models!r} has hyperparameters; name a model that is trained")
+    points(trials, 0)
+    sources = [setup.source, *(also or [])]
+    base = RunConfig(
+        task=setup.task,
+        source=setup.source,
+        data=setup.data,
+        options=setup.options,
+        train=TrainOptions(epochs=epochs, batch_size=batch_size, device=device),
+        model=choices[0].name,
+        hyperparameters=choices[0].hyperparameters,
+        seed=0,
+    )
+    for source in sources:
+        config = replace(base, source=source)
+        config.make_task(config.read())
+    check_settings(out, base, sources, seeds)
+    count = _side_by_side(jobs, len(choices), base)
+    threads = max(1, (os.cpu_count() or 1) // count)
+    studies = []
+    for index, choice in enumerate(choices):
+        shared = replace(base, model=choice.name, hyperparameters=choice.hyperparameters, threads=threads)
+        folds = [replace(shared, source=source, seed=seed) for source in sources for seed in range(seeds)]
+        studies.append(Study(index, tuple(folds), trials, out))
+    reports = _run(studies, count)
+    write_best(out, base, sources, seeds, reports, time.monotonic() - started)
+    _show(reports, out)
+
+
+for _name, _setup in SETUPS.items():
+    app.command(_name)(with_setup(_setup, tune))
+
+
+def _side_by_side(jobs: int | None, studies: int, config: RunConfig) -> int:
+    cores = 1 if config.train.accelerator == "cuda" else os.cpu_count() or 1
+    return min(jobs or cores, studies)
+
+
+def _run(studies: list[Study], count: int) -> list[dict[str, Any]]:
+    """Reports of all studies, in their order."""
+    from rich.console import Console
+
+    from fimp.cli.progress import TerminalObserver
+    from fimp.train.workers import run_all
+
+    console = Console()
+    reports: dict[int, dict[str, Any]] = {}
+    try:
+        with TerminalObserver(console, len(studies)) as observer:
+            for study, report in run_all(studies, count, observer.begin, observer.advance):
+                pruned = sum(trial["state"] == "pruned" for trial in report["trials"])
+                observer.say(study, f"best {report['score']:.4f} of {len(report['trials'])} trials ({pruned} pruned)")
+                reports[study.index] = report
+    except KeyboardInterrupt:
+        console.print("Interrupted. The same command goes on from the last finished trial.", markup=False)
+        raise
+    return [reports[index] for index in sorted(reports)]
+
+
+def _show(reports: list[dict[str, Any]], out: Path) -> None:
+    """Print the best hyperparameters, and draw all trials."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from fimp.analysis.figures import tuning_figure
+    from fimp.train.tune import BEST, GRID
+
+    table = Table("model", "validation", *GRID)
+    for report in reports:
+        best = report["hyperparameters"]
+        table.add_row(report["model"], f"{report['score']:.4f}", *(f"{best[name]:g}" for name in GRID))
+    console = Console()
+    console.print(table)
+    tuning_figure(reports, GRID, out / "tune.png")
+    console.print(f"{out / BEST}, {out / 'tune.png'}: use them with `fimp compare --tuned {out}`", markup=False)

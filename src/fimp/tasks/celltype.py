@@ -1,0 +1,102 @@
+"""Classify cells (paper table 2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch_geometric.data import Data
+
+from fimp.data.cells import CellOptions, read_source, to_scipy
+from fimp.data.masking import Masking, TokenSampler
+from fimp.data.splits import split_nodes
+from fimp.data.statistics import gene_statistics
+from fimp.errors import FIMPError
+from fimp.models.registry import ModelChoice
+from fimp.tasks.base import TaskKind, register
+from fimp.tasks.classification import CLASS_WEIGHTS, ClassificationNetwork, ClassificationTask, Labelled
+from fimp.tokenizers import CellEncoder
+
+
+@dataclass(frozen=True)
+class CellTypeOptions:
+    """Settings of the task.
+
+    Attributes
+    ----------
+    tokens
+        Most genes sampled per cell and epoch, T.
+    split
+        ``random`` or ``blocks`` (of neighbouring cells).
+    class_weights
+        ``none``, or ``balanced``: rare types weigh as much as frequent ones in the loss.
+    """
+
+    tokens: int = 100
+    split: str = "random"
+    class_weights: str = "none"
+
+    def __post_init__(self) -> None:
+        if self.tokens < 1:
+            raise FIMPError(f"--tokens: {self.tokens} is below 1; use 100, for instance")
+        if self.split not in ("random", "blocks"):
+            raise FIMPError(f"--split: {self.split!r} is unknown; use random or blocks")
+        if self.class_weights not in CLASS_WEIGHTS:
+            raise FIMPError(f"--class-weights: {self.class_weights!r} is unknown; use {' or '.join(CLASS_WEIGHTS)}")
+
+
+class CellTypeTask(ClassificationTask):
+    """Predict the label of a cell from its expressed genes and its neighbours; nothing is hidden.
+
+    Parameters
+    ----------
+    data
+        From :func:`fimp.data.load_cells` with a label.
+    options
+        Settings.
+    seed
+        Seed of split, draws and weights.
+
+    Raises
+    ------
+    FIMPError
+        If the data has no labels, or too few cells have one.
+    """
+
+    name: ClassVar[str] = "celltype"
+
+    def __init__(self, data: Data, options: CellTypeOptions = CellTypeOptions(), seed: int = 0) -> None:
+        if data.get("y") is None:
+            raise FIMPError(f"{data.name}: no labels were read; name a column of obs with --label")
+        self.data, self.options, self.seed = data, options, seed
+        values = to_scipy(data.x)
+        self.split = split_nodes(data, options.split, seed, np.flatnonzero(data.y.numpy() >= 0))
+        self.sampler = TokenSampler(values, Masking(options.tokens), seed)
+        self.gene_mean, self.gene_deviation, _ = gene_statistics(values[self.split["train"]], options.tokens, 0.0)
+        super().__init__(len(data.classes), options.class_weights)
+
+    def inputs(self, nodes: NDArray[np.int64], epoch: int) -> Labelled:
+        """Tokens of some cells in an epoch, all of them visible."""
+        labels: torch.Tensor = self.data.y[torch.from_numpy(nodes)]
+        return Labelled(self.sampler.draw(nodes, epoch, hide=False), labels)
+
+    def network(self, choice: ModelChoice) -> ClassificationNetwork:
+        """The model with gene tokenizer and a head for the cell types."""
+        h, encoder = choice.hyperparameters, None
+        if choice.spec.input != "none":
+            encoder = CellEncoder(choice.spec.input, self.gene_mean, self.gene_deviation, h.dim, h.dropout)
+        return ClassificationNetwork(choice, encoder, self.log_prior)
+
+
+register(
+    TaskKind(
+        CellTypeTask.name,
+        CellOptions,
+        CellTypeOptions,
+        read_source,
+        lambda data, options, seed: CellTypeTask(data, options, seed),
+    )
+)

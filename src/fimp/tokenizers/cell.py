@@ -1,0 +1,71 @@
+"""Cells as a model wants them: a sequence of tokens, or one vector."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from fimp.data.masking import CellTokens
+from fimp.tokenizers.base import Tokens
+from fimp.tokenizers.gene import CellToken, GeneTokenizer
+from fimp.tokenizers.profile import GeneProfile
+
+
+class CellEncoder(nn.Module):
+    """Drawn tokens of cells, standardised and encoded.
+
+    Values are shown in units of their gene's deviation from its mean. A model of tokens and one of vectors are
+    told the same.
+
+    Parameters
+    ----------
+    kind
+        ``"tokens"`` or ``"vectors"``, as in :class:`fimp.models.ModelSpec`.
+    gene_mean, gene_deviation
+        Mean and standard deviation of each gene's values in training cells, ``[G]``.
+    dim
+        Model width D, for tokens.
+    dropout
+        Probability with which a gene is left out of the token that sums up the cell.
+
+    Attributes
+    ----------
+    out_dim
+        D for tokens, length of the vector for vectors.
+    """
+
+    gene_mean: Tensor
+    gene_deviation: Tensor
+
+    def __init__(self, kind: str, gene_mean: Tensor, gene_deviation: Tensor, dim: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.register_buffer("gene_mean", gene_mean)
+        self.register_buffer("gene_deviation", gene_deviation)
+        if kind == "tokens":
+            self.tokenizer = GeneTokenizer(len(gene_mean), dim)
+            self.cell_token = CellToken(len(gene_mean), dim, dropout)
+            self.out_dim = dim
+        else:
+            self.profile = GeneProfile(len(gene_mean))
+            self.out_dim = self.profile.out_dim
+
+    def vectors(self, tokens: CellTokens) -> Tensor:
+        """One vector per cell, ``[n, out_dim]``."""
+        out: Tensor = self.profile(tokens.genes, self._standardise(tokens), tokens.mask, tokens.hidden)
+        return out
+
+    def sources(self, tokens: CellTokens) -> Tokens:
+        """The token that sums up the cell, then its visible genes: ``[n, 1 + most visible genes of a cell, D]``."""
+        shown = tokens.visible()
+        visible = self.tokenizer(shown.genes, self._standardise(shown), shown.mask)
+        cell = self.cell_token(tokens.genes, self._standardise(tokens), tokens.mask, tokens.hidden, visible)
+        mask = torch.cat([torch.ones_like(visible.mask[:, :1]), visible.mask], 1)
+        return Tokens(torch.cat([cell, visible.h], 1), mask)
+
+    def queries(self, tokens: CellTokens, hidden: Tensor) -> Tokens:
+        """Gene tokens with the values of ``hidden [n, T]`` hidden: ``[n, T, D]``."""
+        out: Tokens = self.tokenizer(tokens.genes, self._standardise(tokens), tokens.mask, hidden)
+        return out
+
+    def _standardise(self, tokens: CellTokens) -> Tensor:
+        return (tokens.values - self.gene_mean[tokens.genes]) / self.gene_deviation[tokens.genes]

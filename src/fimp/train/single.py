@@ -1,0 +1,114 @@
+"""One run of a comparison, from its configuration to its folder."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from fimp.train.checkpoint import load_tree, save_tree
+from fimp.train.fit import fit, outcomes
+from fimp.train.runs import WEIGHTS, RunConfig, write_json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+#: Per test node, what the monitored metric needs; within a run's folder.
+STATISTICS = "statistics.safetensors"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run to be done; a :class:`fimp.train.workers.Job`.
+
+    Attributes
+    ----------
+    index
+        Number of the run within its comparison.
+    config
+        What determines it.
+    folder
+        Where it goes.
+    budget_seconds
+        Time for training and evaluation, or None.
+    """
+
+    index: int
+    config: RunConfig
+    folder: Path
+    budget_seconds: float | None = None
+
+    @property
+    def title(self) -> str:
+        """Model and seed."""
+        return f"{self.config.model}, seed {self.config.seed}"
+
+    def run(self, listener: Callable[[float, str], None]) -> dict[str, Any]:
+        """Train, evaluate and write the run; goes on from its last finished epoch where there is one.
+
+        Returns
+        -------
+        dict
+            The run's entry in ``results.json``.
+        """
+        config, folder = self.config, self.folder
+        config.save(folder)
+        begun = time.monotonic()
+        with threads(config.threads):
+            task = config.make_task(config.read())
+            # What the final evaluation will take is known only from doing it once; a share of a budget is kept.
+            training = None if self.budget_seconds is None else 0.9 * self.budget_seconds
+            fitted = fit(
+                task, config.choice, config.train, folder, budget_seconds=training, resume=True, listener=listener
+            )
+            listener(1.0, "test")
+            outcome = outcomes(task, config.choice, fitted.network, task.split["test"], config.train)
+        result = {
+            "model": config.model,
+            "seed": config.seed,
+            "metrics": task.score(outcome),
+            "epochs": fitted.epochs,
+            "steps": fitted.steps,
+            "train_seconds": round(fitted.train_seconds, 3),
+            "seconds": round(time.monotonic() - begun, 3),
+            "peak_memory_mb": round(fitted.peak_memory_mb, 1),
+        }
+        save_tree({"state_dict": fitted.network.state_dict(), "epochs": fitted.epochs}, folder / WEIGHTS)
+        save_tree({"statistics": torch.from_numpy(task.node_statistics(outcome))}, folder / STATISTICS)
+        if self.budget_seconds is not None:
+            replace(config, planned_steps=fitted.planned_steps, steps=fitted.steps).save(folder)
+        write_json(folder / "results.json", result)
+        (folder / "checkpoints" / "last.safetensors").unlink(missing_ok=True)
+        return result
+
+
+def finished(folder: Path) -> dict[str, Any] | None:
+    """The result of a finished run, or None."""
+    path = folder / "results.json"
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def node_statistics(folder: Path) -> NDArray[np.float64]:
+    """What a finished run keeps per test node."""
+    out: NDArray[np.float64] = load_tree(folder / STATISTICS)["statistics"].numpy()
+    return out
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Let torch use so many threads: another number rounds sums differently."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
