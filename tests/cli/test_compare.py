@@ -10,7 +10,7 @@ import yaml
 
 import fimp
 
-COMMON = ["compare", "expression", "--batch-size", "64", "--device", "cpu"]
+COMMON = ["compare", "expression", "--batch-size", "64", "--device", "cpu", "--jobs", "1"]
 
 
 @pytest.fixture(scope="module")
@@ -50,9 +50,51 @@ def test_results_have_the_documented_form(run_cli, tissue_file, tmp_path):
     assert "| fimp-base:no-edges |" in (out / "results.md").read_text()
     assert all(name in text for name in names)
     folder = out / "runs" / "fimp-base" / "seed1"
-    assert {p.name for p in folder.iterdir()} == {"config.yaml", "metrics.csv", "checkpoints", "results.json"}
+    kept = {"config.yaml", "metrics.csv", "checkpoints", "results.json", "statistics.safetensors"}
+    assert {p.name for p in folder.iterdir()} == kept
+        "config.yaml",
+        "metrics.csv",
+        "checkpoints",
+        "results.json",
+        "statistics.safetensors",
+    }
     assert [p.name for p in (folder / "checkpoints").iterdir()] == ["best.safetensors"]
     assert fimp.load(folder).evaluate() == metrics(out)["fimp-base", 1]
+
+
+def test_differences_to_the_best_baseline_are_reported(run_cli, tissue_file, tmp_path):
+    out = tmp_path / "out"
+    arguments = [*COMMON, "--data", tissue_file, "--models", "mean,mlp,gcn,fimp-base", "--seeds", 3, "--epochs", 3]
+    code, text, _ = run_cli(*arguments, "--out", out)
+    assert code == 0
+    results = json.loads((out / "results.json").read_text())
+    r2 = {row["model"]: row["metrics"]["r2"]["mean"] for row in results["summary"]}
+    best = max(("mean", "mlp", "gcn"), key=r2.__getitem__)
+    entries = {(entry["model"], entry["metric"]): entry for entry in results["comparisons"]}
+    assert {model for model, _ in entries} == set(r2) - {best}
+    for (model, metric), entry in entries.items():
+        assert entry["baseline"] == best
+        assert entry["n_seeds"] == 3
+        assert (entry["interval"] is None) == (metric != "r2")
+        assert entry["verdict"] in ("better", "worse", "within noise")
+        if metric == "r2":
+            assert entry["mean_difference"] == pytest.approx(r2[model] - r2[best])
+            assert f"{model} against {best}, r2: {entry['mean_difference']:+.4f}" in text
+            assert f"| {model} | {entry['mean_difference']:+.4f} |" in (out / "results.md").read_text()
+    for row in results["summary"]:
+        assert row["interval"][0] <= row["metrics"]["r2"]["mean"] <= row["interval"][1]
+
+
+def test_runs_side_by_side_give_the_digits_of_runs_one_by_one(run_cli, tissue_file, tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    arguments = [*COMMON[:-2], "--data", tissue_file, "--models", "mean,mlp,gcn", "--seeds", 2, "--epochs", 3]
+    for jobs in ("1", "2"):
+        code, text, err = run_cli(*arguments, "--jobs", jobs, "--out", tmp_path / jobs)
+        assert (code, err) == (0, "")
+        assert text.count("mlp, seed") == 2
+    assert metrics(tmp_path / "1") == metrics(tmp_path / "2")
+    stored = yaml.safe_load((tmp_path / "2" / "runs" / "mlp" / "seed0" / "config.yaml").read_text())
+    assert stored["threads"] >= 1
 
 
 def start(arguments):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +14,6 @@ from fimp.cli.setups import SETUPS, Setup, with_setup
 from fimp.errors import FIMPError
 
 if TYPE_CHECKING:
-    from fimp.train.runs import RunConfig
     from fimp.train.tune import Study
 
 app = typer.Typer(
@@ -45,12 +43,11 @@ def tune(
     check_folder(out)
     if seeds < 1:
         raise FIMPError(f"--seeds: {seeds} is below 1; use 1, for instance")
-    if jobs is not None and jobs < 1:
-        raise FIMPError(f"--jobs: {jobs} is below 1; use 2, for instance")
 
     from fimp.models import resolve_all
     from fimp.train.fit import TrainOptions
     from fimp.train.runs import RunConfig
+    from fimp.train.single import side_by_side
     from fimp.train.tune import Study, check_settings, points, write_best
 
     choices = [choice for choice in resolve_all(models) if choice.spec.trainable]
@@ -71,9 +68,8 @@ def tune(
     for source in sources:
         config = replace(base, source=source)
         config.make_task(config.read())
+    count, threads = side_by_side(jobs, len(choices), base.train.accelerator)
     check_settings(out, base, sources, seeds)
-    count = _side_by_side(jobs, len(choices), base)
-    threads = max(1, (os.cpu_count() or 1) // count)
     studies = []
     for index, choice in enumerate(choices):
         shared = replace(base, model=choice.name, hyperparameters=choice.hyperparameters, threads=threads)
@@ -86,11 +82,6 @@ def tune(
 
 for _name, _setup in SETUPS.items():
     app.command(_name)(with_setup(_setup, tune))
-
-
-def _side_by_side(jobs: int | None, studies: int, config: RunConfig) -> int:
-    cores = 1 if config.train.accelerator == "cuda" else os.cpu_count() or 1
-    return min(jobs or cores, studies)
 
 
 def _run(studies: list[Study], count: int) -> list[dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import shutil
 import statistics
@@ -19,7 +18,7 @@ import fimp
 from fimp.errors import FIMPError
 from fimp.models.registry import ModelChoice
 from fimp.train.runs import RunConfig, write_json
-from fimp.train.single import Run, finished, node_statistics
+from fimp.train.single import Run, available_cores, finished, node_statistics, side_by_side
 from fimp.train.statistics import best_baseline, bootstrap, compare_to, interval
 from fimp.train.workers import Job, run_all
 
@@ -79,8 +78,7 @@ class Comparison:
     def __post_init__(self) -> None:
         if self.seeds < 1:
             raise FIMPError(f"--seeds: {self.seeds} is below 1; use 3, for instance")
-        if self.jobs is not None and self.jobs < 1:
-            raise FIMPError(f"--jobs: {self.jobs} is below 1; use 2, for instance")
+        self._side_by_side()
         if self.out.exists() and not self.out.is_dir():
             raise FIMPError(f"--out: {self.out} is a file; name a folder")
 
@@ -113,7 +111,7 @@ class Comparison:
                 results[index] = earlier
             else:
                 waiting.append((index, config))
-        count = min(self._side_by_side(), max(1, len(waiting)))
+        count = min(self._side_by_side()[0], max(1, len(waiting)))
         for run, result in run_all(self._runs(waiting, count), count, observer.begin, observer.advance):
             observer.end(run, result, reused=False)
             results[run.index] = result
@@ -123,13 +121,14 @@ class Comparison:
 
     def plan(self) -> list[RunConfig]:
         """Configurations of all runs, in order."""
+        _, threads = self._side_by_side()
         return [
             replace(
                 self.config,
                 model=choice.name,
                 hyperparameters=choice.hyperparameters,
                 seed=seed,
-                threads=max(1, (os.cpu_count() or 1) // self._side_by_side()),
+                threads=threads,
             )
             for seed in range(self.seeds)
             for choice in self.choices
@@ -139,13 +138,10 @@ class Comparison:
         """Run folder of a model and seed; a control's colon becomes a dash."""
         return self.out / "runs" / config.model.replace(":", "-") / f"seed{config.seed}"
 
-    def _side_by_side(self) -> int:
-        if self.jobs is not None:
-            return self.jobs
-        if self.config.train.accelerator == "cuda":
-            return 1
+    def _side_by_side(self) -> tuple[int, int]:
+        """Runs side by side, and threads of each."""
         runs = self.seeds * sum(choice.spec.trainable for choice in self.choices)
-        return max(1, min(os.cpu_count() or 1, runs))
+        return side_by_side(self.jobs, runs, self.config.train.accelerator)
 
     def _runs(self, waiting: list[tuple[int, RunConfig]], count: int) -> Iterator[Run]:
         """Runs with an equal share of the time left at the moment when each is taken.
@@ -220,8 +216,8 @@ class Comparison:
                 "fimp": fimp.__version__,
                 "torch": torch.__version__,
                 "python": platform.python_version(),
-                "cores": os.cpu_count(),
-                "jobs": self._side_by_side(),
+                "cores": available_cores(),
+                "jobs": self._side_by_side()[0],
                 "device": self.config.train.accelerator,
             },
             "seconds": round(seconds, 1),

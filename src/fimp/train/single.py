@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from fimp.errors import FIMPError
 from fimp.train.checkpoint import load_tree, save_tree
 from fimp.train.fit import fit, outcomes
 from fimp.train.runs import WEIGHTS, RunConfig, write_json
@@ -101,6 +103,38 @@ def node_statistics(folder: Path) -> NDArray[np.float64]:
     """What a finished run keeps per test node."""
     out: NDArray[np.float64] = load_tree(folder / STATISTICS)["statistics"].numpy()
     return out
+
+
+def available_cores() -> int:
+    """Cores that this process may use: what ``OMP_NUM_THREADS`` allows, or those it is bound to."""
+    if os.environ.get("OMP_NUM_THREADS"):
+        return torch.get_num_threads()
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def side_by_side(jobs: int | None, most: int, accelerator: str) -> tuple[int, int]:
+    """How many of ``most`` jobs go side by side, and how many threads each gets.
+
+    Parameters
+    ----------
+    jobs
+        What the user asked for; None takes as many as there are cores, or one on a GPU.
+    most
+        Number of jobs there are.
+    accelerator
+        ``cpu`` or ``cuda``.
+
+    Raises
+    ------
+    FIMPError
+        If ``jobs`` is below 1.
+    """
+    if jobs is not None and jobs < 1:
+        raise FIMPError(f"--jobs: {jobs} is below 1; use 2, for instance")
+    cores = available_cores()
+    count = jobs if jobs is not None else 1 if accelerator == "cuda" else cores
+    count = max(1, min(count, most))
+    return count, max(1, cores // count)
 
 
 @contextmanager

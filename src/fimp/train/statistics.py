@@ -39,9 +39,9 @@ def corrected_t_test(differences: Sequence[float], test_share: float) -> float |
     values = np.asarray(differences, dtype=np.float64)
     if len(values) < 2 or not np.isfinite(values).all():
         return None
-    spread = values.std(ddof=1)
-    if spread == 0.0:
+    if np.ptp(values) == 0.0:
         return 1.0 if values[0] == 0.0 else 0.0
+    spread = values.std(ddof=1)
     t = values.mean() / (spread * np.sqrt(1.0 / len(values) + test_share))
     return float(2.0 * stats.t.sf(abs(t), len(values) - 1))
 
