@@ -36,7 +36,9 @@ def _group() -> None:
 
 @app.command("expression")
 def expression(
-    data: Annotated[str, typer.Option(help="An .h5ad file, or a name that `fimp data list` shows.")],
+    data: Annotated[
+        list[str], typer.Option(help="An .h5ad file, or a name that `fimp data list` shows; may be repeated.")
+    ],
     models: Models = "mean,mlp,gcn,fimp-base",
     seeds: Seeds = 3,
     epochs: Epochs = None,
@@ -47,6 +49,13 @@ def expression(
     spatial_key: Annotated[str, typer.Option(help="Key of the coordinates in obsm.")] = "spatial",
     graph: Annotated[str, typer.Option(help="auto, knn, radius, delaunay or expression.")] = "auto",
     neighbors: Annotated[int, typer.Option(help="Neighbours per cell.")] = 8,
+    genes: Annotated[int, typer.Option(help="Number of genes kept, the most variable.")] = 1000,
+    section: Annotated[
+        str | None, typer.Option(help="Column of obs with sections, or none; recognised by default.")
+    ] = None,
+    test_section: Annotated[
+        list[str] | None, typer.Option(help="Section that is held out for testing; may be repeated.")
+    ] = None,
     split: Annotated[str, typer.Option(help="random, or blocks of neighbouring cells.")] = "random",
     normalize: Annotated[str, typer.Option(help="Scale by total or by visible counts.")] = "total",
     zeros: Annotated[float, typer.Option(help="Share of tokens from genes a cell does not express.")] = 0.0,
@@ -61,11 +70,10 @@ def expression(
     for folder in (out, *out.parents):
         if folder.exists() and not folder.is_dir():
             raise FIMPError(f"--out: {folder} is a file; name a folder")
-    if not data.strip():
+    if not all(one.strip() for one in data):
         raise FIMPError("--data: empty; pass an .h5ad file or a name that `fimp data list` shows")
 
-    from fimp.data.cells import CellOptions
-    from fimp.estimators.expression import read_source
+    from fimp.data.cells import CellOptions, load_cells
     from fimp.models import resolve_all
     from fimp.tasks import ExpressionOptions, ExpressionTask
     from fimp.train.compare import Comparison
@@ -73,10 +81,13 @@ def expression(
     from fimp.train.runs import RunConfig
 
     choices = resolve_all(models)
+    source = data[0] if len(data) == 1 else data
     config = RunConfig(
         task=ExpressionTask.name,
-        source=data,
-        data=CellOptions(layer, spatial_key, graph, neighbors, fraction),
+        source=source,
+        data=CellOptions(
+            layer, spatial_key, graph, neighbors, fraction, genes, section, test_section=tuple(test_section or ())
+        ),
         options=ExpressionOptions(tokens=tokens, zeros=zeros, split=split, normalize=normalize),
         train=TrainOptions(epochs=epochs, batch_size=batch_size, device=device),
         model=choices[0].name,
@@ -85,7 +96,7 @@ def expression(
     )
     if seeds < 1:
         raise FIMPError(f"--seeds: {seeds} is below 1; use 3, for instance")
-    graph_of_cells = read_source(data, config.data)
+    graph_of_cells = load_cells(source, config.data)
     # What does not fit the data must come to light before earlier results are replaced.
     ExpressionTask(graph_of_cells, config.options, seed=0)
     comparison = Comparison(

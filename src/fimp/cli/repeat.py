@@ -16,7 +16,7 @@ def repeat(
     out: Annotated[Path | None, typer.Option(help="Folder for the new run; kept nowhere by default.")] = None,
 ) -> None:
     """Train a run again from its config.yaml and say whether the digits agree."""
-    from fimp.estimators.expression import read_source
+    from fimp.data.cells import load_cells
     from fimp.tasks import ExpressionTask
     from fimp.train.fit import evaluate, fit
     from fimp.train.runs import RunConfig, write_json
@@ -26,7 +26,7 @@ def repeat(
         raise FIMPError(f"{run}: its data was handed over in memory; only runs on files and named datasets repeat")
     if out is not None and out.exists():
         raise FIMPError(f"--out: {out} exists; name a new folder")
-    task = ExpressionTask(read_source(config.source, config.data), config.options, config.seed)
+    task = ExpressionTask(load_cells(config.source, config.data), config.options, config.seed)
     fitted = fit(task, config.choice, config.train, out, planned_steps=config.planned_steps, stop_after=config.steps)
     metrics = evaluate(task, config.choice, fitted.network, task.split["test"], config.train)
     if out is not None:

@@ -41,13 +41,13 @@ def radius_graph(positions: NDArray[np.floating], radius: float) -> Tensor:
     return _edges(np.concatenate([*near, np.zeros(0, np.int64)]), np.repeat(np.arange(len(positions)), counts))
 
 
-def median_neighbor_distance(positions: NDArray[np.floating], neighbors: int) -> float:
-    """Median distance to the ``neighbors``-th nearest other node: a radius for that many neighbours."""
+def neighbor_distance(positions: NDArray[np.floating], neighbors: int) -> NDArray[np.floating]:
+    """Distance of each of at least two nodes to its ``neighbors``-th nearest other node, ``[N]``."""
     from sklearn.neighbors import NearestNeighbors
 
     neighbors = min(neighbors, len(positions) - 1)
-    distance = NearestNeighbors(n_neighbors=neighbors).fit(positions).kneighbors()[0]
-    return float(np.median(distance[:, -1]))
+    distance: NDArray[np.floating] = NearestNeighbors(n_neighbors=neighbors).fit(positions).kneighbors()[0]
+    return distance[:, -1]
 
 
 def delaunay_graph(positions: NDArray[np.floating]) -> Tensor:

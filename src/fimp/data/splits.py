@@ -2,14 +2,60 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Protocol
+
 import numpy as np
 from numpy.typing import NDArray
 
 from fimp.errors import FIMPError
 
+if TYPE_CHECKING:
+    from fimp.data.cell_graph import CellGraph
+
 #: Shares of nodes for training, validation and test (appendix A of the paper).
 SHARES = (0.7, 0.1, 0.2)
+#: Share of the nodes outside test sections that train; the others validate.
+TRAIN_SHARE = 0.875
 _FEWEST = 10
+
+
+class SplitOptions(Protocol):
+    """Options of a task, as far as they say how nodes are split: ``random`` or ``blocks``."""
+
+    @property
+    def split(self) -> str:
+        """Kind of split."""
+        ...
+
+
+def split_nodes(data: CellGraph, options: SplitOptions, seed: int) -> tuple[NDArray[np.int64], ...]:
+    """Training, validation and test nodes of a graph of cells.
+
+    Where sections are held out (:attr:`CellOptions.test_section`), these are the test nodes, whatever the seed.
+
+    Parameters
+    ----------
+    data
+        From :func:`fimp.data.load_cells`.
+    options
+        Options of the task.
+    seed
+        Seed of the split.
+
+    Raises
+    ------
+    FIMPError
+        If blocks are asked for and there are no coordinates, or sections are held out.
+    """
+    if data.held_out is not None:
+        if options.split == "blocks":
+            raise FIMPError(f"{data.name}: --split blocks and --test-section exclude each other; drop one of them")
+        return section_split(data.held_out.numpy(), seed)
+    if options.split == "blocks":
+        if data.pos is None:
+            raise FIMPError(f"{data.name}: --split blocks needs coordinates; use --split random")
+        return block_split(data.pos.numpy(), seed)
+    return random_split(data.num_nodes, seed)
 
 
 def check_size(num_nodes: int, name: str) -> None:
@@ -24,6 +70,21 @@ def check_size(num_nodes: int, name: str) -> None:
 def random_split(num_nodes: int, seed: int) -> tuple[NDArray[np.int64], ...]:
     """Indices of training, validation and test nodes, drawn at random."""
     return _cut(np.random.default_rng([seed, 0]).permutation(num_nodes))
+
+
+def section_split(held_out: NDArray[np.bool_], seed: int) -> tuple[NDArray[np.int64], ...]:
+    """Split into training and validation nodes, drawn at random 87.5 to 12.5, and the held out nodes as test.
+
+    Parameters
+    ----------
+    held_out
+        True for test nodes ``[N]``.
+    seed
+        Seed of the draw.
+    """
+    order = np.random.default_rng([seed, 3]).permutation(np.flatnonzero(~held_out))
+    train, val = np.split(order, [round(TRAIN_SHARE * len(order))])
+    return np.sort(train), np.sort(val), np.flatnonzero(held_out)
 
 
 def block_split(positions: NDArray[np.floating], seed: int, blocks: int = 10) -> tuple[NDArray[np.int64], ...]:

@@ -16,7 +16,7 @@ from torch_geometric.data import Data
 from fimp.data.cells import to_scipy
 from fimp.data.graphs import shuffle_sources
 from fimp.data.masking import CellTokens, Masking, TokenSampler, zero_tokens
-from fimp.data.splits import block_split, random_split
+from fimp.data.splits import split_nodes
 from fimp.data.subgraph import Subgraph
 from fimp.errors import FIMPError
 from fimp.models.fimp import FIMP
@@ -205,12 +205,7 @@ class ExpressionTask:
     def __init__(self, data: Data, options: ExpressionOptions = ExpressionOptions(), seed: int = 0) -> None:
         self.data, self.options, self.seed = data, options, seed
         values = to_scipy(data.x)
-        if options.split == "blocks":
-            if data.pos is None:
-                raise FIMPError(f"{data.name}: --split blocks needs coordinates; use --split random")
-            parts = block_split(data.pos.numpy(), seed)
-        else:
-            parts = random_split(data.num_nodes, seed)
+        parts = split_nodes(data, options, seed)
         self.split = dict(zip(PARTS, parts, strict=True))
         self.sampler = TokenSampler(values, _masking(data, values, options), seed, _numpy(data.scale))
         self.gene_mean, self.gene_deviation, self.deviation = gene_statistics(

@@ -32,7 +32,7 @@ class RunConfig:
     task
         Name of the task.
     source
-        Path of the data file, name of a dataset, or None for data handed over in memory.
+        Path of the data file or name of a dataset, several of these, or None for data handed over in memory.
     data, options, train
         How the data is read, the task's settings, and how the model is trained.
     model, hyperparameters
@@ -45,7 +45,7 @@ class RunConfig:
     """
 
     task: str
-    source: str | None
+    source: str | list[str] | None
     data: CellOptions
     options: ExpressionOptions
     train: TrainOptions
