@@ -101,14 +101,14 @@ def _new(cells: Cells, options: CellOptions) -> CellGraph:
     held_out = held_out_cells(cells.section, options.test_section, name)
     check_size(len(cells.index), name)
     # Nothing is learned from test sections: neither a total, nor which genes vary.
-    seen = np.arange(len(cells.index)) if held_out is None else np.flatnonzero(~held_out)
-    if cells.values[seen].nnz == 0:
+    seen = cells.values if held_out is None else cells.values[~held_out]
+    if seen.nnz == 0:
         which = "cropped cells" if held_out is None else "cells outside the test sections"
         raise FIMPError(f"{name}: every value of the {which} is zero; use a larger --fraction or other sections")
-    target = median_total(cells.values[seen]) if cells.is_counts else None
+    target = median_total(seen) if cells.is_counts else None
     values, scale, how = _normalised(cells, target, "the median total of a cell")
     notes += how
-    kept = most_variable(values[seen], options.genes)
+    kept = most_variable(values if held_out is None else values[~held_out], options.genes)
     if len(kept) < len(cells.genes):
         notes.append(f"genes: kept the {len(kept):,} most variable of {len(cells.genes):,}")
         values, genes = values[:, kept].tocsr(), [cells.genes[index] for index in kept]

@@ -102,10 +102,27 @@ def principal_components(values: sparse.csr_matrix, most: int) -> NDArray[np.flo
     return reduced
 
 
-def shuffle_sources(edge_index: Tensor, seed: int) -> Tensor:
-    """Control: permute the sources of all edges, keeping every in- and out-degree."""
+def shuffle_sources(edge_index: Tensor, seed: int, section: Tensor | None = None) -> Tensor:
+    """Control: permute the sources of all edges, keeping every in- and out-degree.
+
+    Parameters
+    ----------
+    edge_index
+        Edges ``[2, E]``.
+    seed
+        Seed of the permutation.
+    section
+        Section of each node ``[N]``; sources then change places within a section only.
+    """
     order = np.random.default_rng(seed).permutation(edge_index.size(1))
-    return torch.stack([edge_index[0, torch.from_numpy(order)], edge_index[1]])
+    place = np.arange(len(order))
+    if section is not None:
+        # The k-th edge of a section takes the source of the k-th edge that the permutation has of it.
+        of_edge = section[edge_index[1]].numpy()
+        place, order = np.argsort(of_edge, kind="stable"), order[np.argsort(of_edge[order], kind="stable")]
+    sources = torch.empty_like(edge_index[0])
+    sources[torch.from_numpy(place)] = edge_index[0, torch.from_numpy(order)]
+    return torch.stack([sources, edge_index[1]])
 
 
 def _edges(src: NDArray, dst: NDArray) -> Tensor:

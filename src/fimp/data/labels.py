@@ -118,7 +118,8 @@ def known_classes(
         Codes ``[N]``, -1 where a cell has no label or one that the model does not know; and notes.
     """
     if coded is None:
-        return np.full(count, -1, dtype=np.int64), [f"label: no obs[{column!r}] here; all cells are unlabelled"]
+        where = "none was named" if column is None else f"no obs[{column!r}] here"
+        return np.full(count, -1, dtype=np.int64), [f"label: {where}; all cells are unlabelled"]
     coded = coded.used()
     position = {name: code for code, name in enumerate(classes)}
     codes = np.array([*(position.get(name, -1) for name in coded.names), -1], dtype=np.int64)[coded.codes]
