@@ -60,7 +60,7 @@ texts = st.lists(st.sampled_from(["a", "b", "c", "", None]), min_size=1, max_siz
 @given(st.lists(texts, min_size=1, max_size=3))
 def test_joined_columns_are_the_column_of_all(columns):
     joined = join_columns([encode(pd.Series(column, dtype=object)) for column in columns])
-    whole = encode(pd.Series(sum(columns, []), dtype=object))
+    whole = encode(pd.Series([value for column in columns for value in column], dtype=object))
     assert joined.names == whole.names
     assert joined.codes.tolist() == whole.codes.tolist()
 
