@@ -187,21 +187,6 @@ def test_a_crop_that_holds_only_zeros_is_refused(small_adata):
     refused(small_adata, CellOptions(fraction=0.4), "larger --fraction")
 
 
-@pytest.mark.parametrize(
-    ("options", "word"),
-    [
-        ({"graph": "ring"}, "--graph"),
-        ({"neighbors": 0}, "--neighbors"),
-        ({"fraction": 0.0}, "--fraction"),
-        ({"fraction": 1.5}, "--fraction"),
-        ({"fraction": float("nan")}, "--fraction"),
-    ],
-)
-def test_options_that_cannot_be_are_refused_before_any_file_is_read(options, word):
-    with pytest.raises(FIMPError, match=word):
-        CellOptions(**options)
-
-
 def test_sparse_values_go_to_torch_and_back():
     values = sparse.random(7, 5, density=0.4, random_state=0, format="csr", dtype=np.float32)
     assert (to_scipy(to_torch(values)) != values).nnz == 0
