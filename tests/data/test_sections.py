@@ -119,7 +119,7 @@ def test_nothing_is_learned_from_held_out_sections(small_adata):
     small_adata.obs["slice"] = ["seen"] * 20 + ["unseen"] * 10
     options = CellOptions(test_section="unseen", genes=5)
     data = load_cells(small_adata, options)
-    assert options.test_section == ("unseen",)
+    assert "test sections: unseen; 10 of 30 cells" in data.notes
     assert data.held_out.tolist() == [False] * 20 + [True] * 10
     counts = small_adata.X.toarray()
     assert data.target_total == np.median(counts[:20].sum(1))

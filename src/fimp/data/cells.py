@@ -106,8 +106,12 @@ def _new(cells: Cells, options: CellOptions) -> CellGraph:
         which = "cropped cells" if held_out is None else "cells outside the test sections"
         raise FIMPError(f"{name}: every value of the {which} is zero; use a larger --fraction or other sections")
     target = median_total(seen) if cells.is_counts else None
-    values, scale, how = _normalised(cells, target, "the median total of a cell")
+    of_cells = "a cell" if held_out is None else "a cell outside the test sections"
+    values, scale, how = _normalised(cells, target, f"the median total of {of_cells}")
     notes += how
+    if held_out is not None:
+        test = ", ".join(dict.fromkeys(options.test_section))
+        notes.append(f"test sections: {test}; {int(held_out.sum()):,} of {len(held_out):,} cells")
     kept = most_variable(values if held_out is None else values[~held_out], options.genes)
     if len(kept) < len(cells.genes):
         notes.append(f"genes: kept the {len(kept):,} most variable of {len(cells.genes):,}")
@@ -136,11 +140,8 @@ def _normalised(
     cells: Cells, target: float | None, total: str
 ) -> tuple[sparse.csr_matrix, NDArray[np.float64] | None, list[str]]:
     if target is None:
-        return (
-            cells.values,
-            None,
-            [f"{cells.source}: not raw counts; used as they are, without normalisation or log1p"],
-        )
+        note = f"{cells.source}: not raw counts; used as they are, without normalisation or log1p"
+        return cells.values, None, [note]
     values, scale = normalize_counts(cells.values, target, cells.total)
     return values, scale, [f"{cells.source}: raw counts, scaled to {total}, then log1p"]
 
