@@ -63,6 +63,9 @@ def test_sections_inside_files_and_data_in_memory(small_adata, tmp_path):
     assert data.section_names == ["one/x", "one/y", "AnnData 2"]
     assert data.section.tolist() == [0, 1, -1] * 10 + [2] * 30
     assert data.name == "one + AnnData 2"
+    swapped = load_cells([small_adata, tmp_path / "one.h5ad"])
+    assert swapped.section_names == ["AnnData 1", "one/x", "one/y"]
+    assert swapped.section.tolist() == [0] * 30 + [1, 2, -1] * 10
     assert load_cells([inside, small_adata], name="mine").name == "mine"
 
 

@@ -65,6 +65,9 @@ def test_stored_edges_that_cross_are_cut_and_counted(small_adata):
     assert data.edge_index.size(1) == 10 * 9 + 20 * 19
     assert any("cut 400 edges" in note for note in data.notes)
     assert load_cells(small_adata, CellOptions(section="none")).edge_index.size(1) == 30 * 29
+    # Cells of no section keep no stored edge, to each other neither.
+    small_adata.obs["slice"] = ["a"] * 10 + ["b"] * 15 + [None] * 5
+    assert load_cells(small_adata).edge_index.size(1) == 10 * 9 + 15 * 14
 
 
 def test_cells_at_one_place_of_two_sections_are_no_copies(small_adata):

@@ -70,7 +70,9 @@ def test_a_named_column_that_cannot_be_is_refused(values, words):
 def test_new_cells_of_a_trained_model_need_no_section_column(small_adata):
     small_adata.obs["mouse"] = HALVES
     reference = load_cells(small_adata, CellOptions(section="mouse")).reference
-    # Two cells, each a section of its own.
+    # Each cell is a section of its own.
+    single = load_cells(small_adata[:1].copy(), CellOptions(section="mouse"), reference=reference)
+    assert single.section_names == ["left"]
     pair = load_cells(small_adata[:2].copy(), CellOptions(section="mouse"), reference=reference)
     assert (pair.section_names, pair.edge_index.size(1)) == (["left", "right"], 0)
     del small_adata.obs["mouse"]

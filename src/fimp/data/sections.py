@@ -59,7 +59,7 @@ def read_sections(
             f"{name}: {coded.missing:,} cells have no value in obs[{wanted!r}], wanted a section for every cell; fill "
             "them in, or remove these cells"
         )
-    if len(coded.names) == len(obs) > 1 and not for_model:
+    if len(coded.names) == len(obs) and not for_model:
         raise FIMPError(
             f"{name}: obs[{wanted!r}] has another value for each of {len(obs):,} cells; that is no section: name "
             "another column with --section"
