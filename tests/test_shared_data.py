@@ -15,7 +15,7 @@ FILES = sorted((Path(__file__).parents[2] / "shared" / "data" / "spatial").glob(
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_real_tissue_is_read_as_what_it_is(path):
     adata = anndata.read_h5ad(path)
-    data = fimp.data.load_cells(path)
+    data = fimp.data.load_cells(path, fimp.data.CellOptions(genes=adata.n_vars))
     assert data.num_nodes == adata.n_obs
     assert data.gene_names == list(adata.var_names)
     assert (data.scale is not None) == bool(adata.uns["x_is_raw_counts"])

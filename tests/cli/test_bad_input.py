@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from scipy import sparse
 
+import fimp
+
 
 @pytest.fixture
 def stored(small_adata, tmp_path):
@@ -199,6 +201,10 @@ def test_a_fraction_that_leaves_too_few_cells(run_cli, stored, tmp_path):
         ("--device", "", ["unknown"]),
         ("--graph", "ring", ["'ring'", "delaunay"]),
         ("--neighbors", "0", ["below 1"]),
+        ("--genes", "0", ["below 1"]),
+        ("--genes", "-5", ["-5", "below 1"]),
+        ("--section", "slice", ["'slice'", "no columns", "--section none"]),
+        ("--test-section", "left", ["'left'", "no sections", "--section"]),
         ("--split", "thirds", ["'thirds'", "blocks"]),
         ("--normalize", "median", ["'median'", "visible"]),
         ("--max-minutes", "0", ["0.0", "positive"]),
@@ -225,6 +231,56 @@ def test_an_out_that_is_a_file_or_lies_below_one(run_cli, stored, tmp_path, name
     assert "--out" in outcome.err
     assert "is a file" in outcome.err
     assert (tmp_path / "results").read_text() == "mine"
+
+
+@pytest.fixture
+def slices(small_adata, tmp_path):
+    """A file of two sections and a column that is none."""
+    small_adata.obs["slice"] = ["left"] * 10 + ["right"] * 20
+    small_adata.obs["mouse"] = ["a", None] * 15
+    small_adata.write_h5ad(tmp_path / "slices.h5ad")
+    return tmp_path / "slices.h5ad"
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--test-section", "top"], ["'top' does not exist", "left, right"]),
+        (["--test-section", "left", "--test-section", "top"], ["'top' does not exist"]),
+        (["--test-section", "left", "--test-section", "right"], ["leaves 0 cells", "at least 8"]),
+        (["--test-section", "left", "--split", "blocks"], ["--split blocks", "drop one"]),
+        (["--test-section", "left", "--section", "none"], ["no sections"]),
+        (["--section", "mice"], ["'mice'", "slice, mouse"]),
+        (["--section", "mouse"], ["15 cells have no value", "obs['mouse']"]),
+    ],
+)
+def test_sections_that_cannot_be(run_cli, slices, tmp_path, flags, words):
+    is_refused(compare(run_cli, slices, tmp_path / "out", *flags), tmp_path / "out", str(slices), *words)
+
+
+def test_files_that_cannot_be_joined(run_cli, small_adata, stored, tmp_path):
+    outcome = compare(run_cli, stored, tmp_path / "out", "--data", stored)
+    is_refused(outcome, tmp_path / "out", "--data", str(stored), "2 times")
+    small_adata.var_names = [f"other{index}" for index in range(12)]
+    small_adata.write_h5ad(tmp_path / "other.h5ad")
+    outcome = compare(run_cli, stored, tmp_path / "out", "--data", tmp_path / "other.h5ad")
+    is_refused(outcome, tmp_path / "out", str(stored), str(tmp_path / "other.h5ad"), "0 genes")
+
+
+def test_sections_and_several_files_that_are_fine(run_cli, slices, stored, tmp_path):
+    flags = ("--data", stored, "--test-section", "slices/left", "--genes", 6)
+    outcome = compare(run_cli, slices, tmp_path / "out", *flags)
+    assert outcome.code == 0, outcome.err
+    assert "slices + tissue: 60 nodes, 6 features" in outcome.out
+    assert compare(run_cli, slices, tmp_path / "out", *flags, "--resume").code == 0
+    outcome = compare(run_cli, slices, tmp_path / "out", *flags[:-2], "--resume")
+    assert outcome.code == 2
+    assert "data.genes=6" in outcome.err
+    # The run can be loaded: it knows its files and its test section.
+    run = fimp.load(tmp_path / "out" / "runs" / "mean" / "seed0")
+    assert run.task.split["test"].tolist() == list(range(10))
+    assert run.config.source == [str(slices), str(stored)]
+    assert run_cli("repeat", tmp_path / "out" / "runs" / "mean" / "seed0").code == 0
 
 
 @pytest.mark.parametrize("flag", [["--graph", "knn"], ["--graph", "delaunay"], ["--split", "blocks"]])

@@ -37,6 +37,8 @@ def test_info_shows_what_a_comparison_would_read(run_cli, stored, small_adata):
     assert field(out, "values").startswith(f"{small_adata.X.nnz} not zero")
     assert field(out, "coordinates") == "2-D"
     assert field(out, "edges") == "150; 5.0 in-neighbours per cell, 0 cells without"
+    assert field(out, "sections") == "one"
+    assert field(out, "label columns") == "none"
     assert "raw counts" in field(out, "note")
 
 
@@ -64,6 +66,22 @@ def test_info_follows_its_options(run_cli, small_adata, tmp_path):
     assert field(out, "coordinates") == "3-D"
     assert "layers['log']: not raw counts" in out
     assert "Delaunay of obsm['volume']" in out
+
+
+def test_info_shows_sections_labels_and_the_genes_kept(run_cli, small_adata, tmp_path):
+    small_adata.obs["slice"] = ["left"] * 10 + ["right"] * 20
+    small_adata.obs["layer"] = ["I", "II", "III"] * 10
+    small_adata.write_h5ad(tmp_path / "tissue.h5ad")
+    code, out, err = run_cli("data", "info", tmp_path / "tissue.h5ad", "--genes", 5)
+    assert (code, err) == (0, "")
+    assert field(out, "genes") == "5 of 12"
+    assert field(out, "sections") == "2: left (10 cells), right (20 cells)"
+    assert field(out, "label columns") == "slice (2), layer (3)"
+    assert "kept the 5 most variable of 12" in out
+    _, out, _ = run_cli("data", "info", tmp_path / "tissue.h5ad", "--section", "layer")
+    assert field(out, "sections").startswith("3: I (10 cells), ")
+    _, out, _ = run_cli("data", "info", tmp_path / "tissue.h5ad", "--section", "none")
+    assert field(out, "sections") == "one"
 
 
 def test_info_of_a_named_dataset(run_cli):

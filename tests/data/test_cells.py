@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
 
-from fimp.data.cells import CellOptions, load_cells, to_scipy, to_torch
+from fimp.data.cells import CellOptions, load_cells, to_scipy
 from fimp.data.graphs import delaunay_graph, expression_graph, knn_graph
 from fimp.errors import FIMPError
 
@@ -185,26 +185,6 @@ def test_a_crop_that_holds_only_zeros_is_refused(small_adata):
     counts[29 if centre < 15 else 0] = 1
     small_adata.X = counts
     refused(small_adata, CellOptions(fraction=0.4), "larger --fraction")
-
-
-@pytest.mark.parametrize(
-    ("options", "word"),
-    [
-        ({"graph": "ring"}, "--graph"),
-        ({"neighbors": 0}, "--neighbors"),
-        ({"fraction": 0.0}, "--fraction"),
-        ({"fraction": 1.5}, "--fraction"),
-        ({"fraction": float("nan")}, "--fraction"),
-    ],
-)
-def test_options_that_cannot_be_are_refused_before_any_file_is_read(options, word):
-    with pytest.raises(FIMPError, match=word):
-        CellOptions(**options)
-
-
-def test_sparse_values_go_to_torch_and_back():
-    values = sparse.random(7, 5, density=0.4, random_state=0, format="csr", dtype=np.float32)
-    assert (to_scipy(to_torch(values)) != values).nnz == 0
 
 
 @pytest.mark.skipif(not SPATIAL.is_dir(), reason="the shared data is not here")

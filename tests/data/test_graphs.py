@@ -12,7 +12,7 @@ from fimp.data.graphs import (
     delaunay_graph,
     expression_graph,
     knn_graph,
-    median_neighbor_distance,
+    neighbor_distance,
     principal_components,
     radius_graph,
     shuffle_sources,
@@ -80,9 +80,9 @@ def test_radius_leaves_isolated_nodes_without_edges():
     assert sorted(pairs(edge_index)) == [(0, 1), (1, 0)]
 
 
-def test_median_neighbour_distance_gives_half_of_the_nodes_that_many_neighbours():
+def test_the_median_distance_to_the_sixth_neighbour_gives_half_of_the_nodes_that_many_neighbours():
     positions = np.random.default_rng(0).uniform(size=(201, 2))
-    radius = median_neighbor_distance(positions, 6)
+    radius = float(np.median(neighbor_distance(positions, 6)))
     degree = np.bincount(radius_graph(positions, radius)[1].numpy(), minlength=201)
     assert 100 <= (degree >= 6).sum() <= 102
 
@@ -185,3 +185,19 @@ def test_shuffled_sources_keep_all_degrees(seed):
     assert torch.equal(shuffled[0].sort().values, edge_index[0].sort().values)
     assert not torch.equal(shuffled[0], edge_index[0])
     assert torch.equal(shuffled, shuffle_sources(edge_index, seed))
+
+
+@given(st.integers(0, 1000), st.integers(0, 60))
+def test_sources_are_shuffled_within_their_section_when_there_are_some(seed, count):
+    generator = np.random.default_rng(seed)
+    section = torch.from_numpy(np.sort(generator.integers(0, 3, 40)))
+    pairs = generator.integers(0, 40, (2, 2000))
+    inside = pairs[:, section.numpy()[pairs[0]] == section.numpy()[pairs[1]]][:, :count]
+    edge_index = torch.from_numpy(inside)
+    shuffled = shuffle_sources(edge_index, seed, section)
+    assert torch.equal(shuffled[1], edge_index[1])
+    assert torch.equal(section[shuffled[0]], section[shuffled[1]])
+    assert torch.equal(shuffled[0].sort().values, edge_index[0].sort().values)
+    assert torch.equal(shuffle_sources(edge_index, seed, torch.zeros_like(section)), shuffle_sources(edge_index, seed))
+    if count == 60:
+        assert not torch.equal(shuffled, edge_index)

@@ -9,7 +9,7 @@ from scipy import sparse
 
 from fimp.data import matrix as module
 from fimp.data.h5ad import read_h5ad
-from fimp.data.matrix import normalize_counts, read_matrix, to_csr
+from fimp.data.matrix import median_total, normalize_counts, read_matrix, to_csr
 from fimp.errors import FIMPError
 
 FORMS = {
@@ -300,3 +300,20 @@ def test_normalisation_leaves_its_input_alone():
     assert values.dtype == np.float32
     assert counts.toarray().tolist() == [[1.0, 2.0], [0.0, 4.0]]
     np.testing.assert_allclose(values.toarray(), np.log1p([[3.5 / 3, 7 / 3], [0, 3.5]]), rtol=1e-6)
+
+
+def test_counts_are_scaled_to_a_given_total_with_given_totals():
+    counts = sparse.csr_matrix(np.array([[1.0, 2.0], [0.0, 4.0], [0.0, 0.0]], np.float32))
+    assert median_total(counts) == 3.5
+    assert median_total(counts[2:]) == 0.0
+    values, scale = normalize_counts(counts, 20.0, np.array([10.0, 4.0, 5.0]))
+    np.testing.assert_allclose(scale, [2, 5, 4])
+    np.testing.assert_allclose(values.toarray(), np.log1p([[2, 4], [0, 20], [0, 0]]), rtol=1e-6)
+    np.testing.assert_allclose(normalize_counts(counts, 7.0)[1], [7 / 3, 7 / 4, 0])
+
+
+def test_a_reader_of_other_values_does_not_look_for_counts(small_adata):
+    small_adata.layers["counts"] = small_adata.X
+    small_adata.X = np.log1p(small_adata.X.toarray())
+    assert read_matrix(small_adata, None, "x").source == "layers['counts']"
+    assert read_matrix(small_adata, None, "x", prefer_counts=False).source == "X"

@@ -1,10 +1,13 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fimp.data.cells import CellOptions, load_cells
 from fimp.data.graphs import knn_graph
-from fimp.data.splits import block_split, check_size, crop, random_split
+from fimp.data.splits import block_split, check_size, crop, random_split, section_split, split_nodes
 from fimp.errors import FIMPError
 
 sizes = st.integers(10, 400)
@@ -106,3 +109,36 @@ def test_fewer_than_ten_cells_are_too_few_and_ten_are_enough():
     check_size(10, "tissue.h5ad")
     with pytest.raises(FIMPError, match=r"tissue.h5ad: 9 cells are too few.*at least 10"):
         check_size(9, "tissue.h5ad")
+
+
+@given(st.lists(st.booleans(), min_size=8, max_size=200), seeds)
+def test_held_out_nodes_are_the_test_part_and_the_others_are_dealt_7_to_1(flags, seed):
+    held_out = np.array([*flags, *[False] * 8])
+    train, val, test = section_split(held_out, seed)
+    np.testing.assert_array_equal(test, np.flatnonzero(held_out))
+    np.testing.assert_array_equal(np.sort(np.concatenate([train, val])), np.flatnonzero(~held_out))
+    assert abs(len(train) - 0.875 * (~held_out).sum()) <= 0.5
+    assert len(val) >= 1
+    assert same((train, val, test), section_split(held_out, seed))
+
+
+def test_what_is_split_how_is_decided_in_one_place(small_adata):
+    random, blocks = SimpleNamespace(split="random"), SimpleNamespace(split="blocks")
+    data = load_cells(small_adata)
+    assert same(split_nodes(data, random, 3).values(), random_split(30, 3))
+    assert same(split_nodes(data, blocks, 3).values(), block_split(data.pos.numpy(), 3))
+    small_adata.obs["slice"] = ["a", "b", "c"] * 10
+    held = load_cells(small_adata, CellOptions(test_section=("b",)))
+    assert same(split_nodes(held, random, 3).values(), section_split(held.held_out.numpy(), 3))
+    for seed in (0, 1):
+        assert split_nodes(held, random, seed)["test"].tolist() == list(range(1, 30, 3))
+    some = np.arange(5, 25)
+    parts = split_nodes(data, random, 3, some)
+    np.testing.assert_array_equal(np.sort(np.concatenate(list(parts.values()))), some)
+    with pytest.raises(FIMPError, match="only cells of test sections have a label"):
+        split_nodes(held, random, 3, np.arange(1, 30, 3))
+    with pytest.raises(FIMPError, match="--split blocks and --test-section"):
+        split_nodes(held, blocks, 3)
+    del small_adata.obsm["spatial"]
+    with pytest.raises(FIMPError, match="--split blocks needs coordinates"):
+        split_nodes(load_cells(small_adata), blocks, 3)

@@ -34,7 +34,7 @@ def demo(
     deadline = deadline_of(max_minutes, started)
     assert deadline is not None
     compare(
-        SETUPS["expression"](data="simulated"),
+        SETUPS["expression"](data=["simulated"]),
         models="mean,mlp,gcn,fimp-base:no-edges,fimp-base",
         seeds=1,
         max_minutes=max(0.1, (deadline - time.monotonic()) / 60.0 - 0.3),

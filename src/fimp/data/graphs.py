@@ -41,13 +41,13 @@ def radius_graph(positions: NDArray[np.floating], radius: float) -> Tensor:
     return _edges(np.concatenate([*near, np.zeros(0, np.int64)]), np.repeat(np.arange(len(positions)), counts))
 
 
-def median_neighbor_distance(positions: NDArray[np.floating], neighbors: int) -> float:
-    """Median distance to the ``neighbors``-th nearest other node: a radius for that many neighbours."""
+def neighbor_distance(positions: NDArray[np.floating], neighbors: int) -> NDArray[np.floating]:
+    """Distance of each of at least two nodes to its ``neighbors``-th nearest other node, ``[N]``."""
     from sklearn.neighbors import NearestNeighbors
 
     neighbors = min(neighbors, len(positions) - 1)
-    distance = NearestNeighbors(n_neighbors=neighbors).fit(positions).kneighbors()[0]
-    return float(np.median(distance[:, -1]))
+    distance: NDArray[np.floating] = NearestNeighbors(n_neighbors=neighbors).fit(positions).kneighbors()[0]
+    return distance[:, -1]
 
 
 def delaunay_graph(positions: NDArray[np.floating]) -> Tensor:
@@ -102,10 +102,27 @@ def principal_components(values: sparse.csr_matrix, most: int) -> NDArray[np.flo
     return reduced
 
 
-def shuffle_sources(edge_index: Tensor, seed: int) -> Tensor:
-    """Control: permute the sources of all edges, keeping every in- and out-degree."""
+def shuffle_sources(edge_index: Tensor, seed: int, section: Tensor | None = None) -> Tensor:
+    """Control: permute the sources of all edges, keeping every in- and out-degree.
+
+    Parameters
+    ----------
+    edge_index
+        Edges ``[2, E]``.
+    seed
+        Seed of the permutation.
+    section
+        Section of each node ``[N]``; sources then change places within a section only.
+    """
     order = np.random.default_rng(seed).permutation(edge_index.size(1))
-    return torch.stack([edge_index[0, torch.from_numpy(order)], edge_index[1]])
+    place = np.arange(len(order))
+    if section is not None:
+        # The k-th edge of a section takes the source of the k-th edge that the permutation has of it.
+        of_edge = section[edge_index[1]].numpy()
+        place, order = np.argsort(of_edge, kind="stable"), order[np.argsort(of_edge[order], kind="stable")]
+    sources = torch.empty_like(edge_index[0])
+    sources[torch.from_numpy(place)] = edge_index[0, torch.from_numpy(order)]
+    return torch.stack([sources, edge_index[1]])
 
 
 def _edges(src: NDArray, dst: NDArray) -> Tensor:

@@ -40,12 +40,13 @@ class Matrix:
     notes: tuple[str, ...]
 
 
-def read_matrix(adata: AnnData, layer: str | None, name: str) -> Matrix:
+def read_matrix(adata: AnnData, layer: str | None, name: str, *, prefer_counts: bool = True) -> Matrix:
     """Choose and check the matrix of an AnnData.
 
     ``layer`` is the name of a layer, ``"X"`` or ``"raw"``. By default it is X; where X is not raw counts,
     ``layers["counts"]`` if there; where X has negative values (scaled data), ``raw`` if there;
-    where X is None, the first of these two that is there.
+    where X is None, the first of these two that is there. Without ``prefer_counts``, for a model of other values,
+    X is taken although counts are there too.
 
     Raises
     ------
@@ -53,7 +54,7 @@ def read_matrix(adata: AnnData, layer: str | None, name: str) -> Matrix:
         If the layer does not exist, or the values are NaN, infinite, negative counts or all zero.
     """
     if adata.n_obs == 0 or adata.n_vars == 0:
-        raise FIMPError(f"{name}: {adata.n_obs} cells and {adata.n_vars} genes; wanted at least one gene and ten cells")
+        raise FIMPError(f"{name}: {adata.n_obs} cells and {adata.n_vars} genes; wanted at least one of each")
     if layer is not None:
         return _checked(_stored(adata, layer, name), layer_name(layer), name)
     if _main(adata, name) is None:
@@ -65,7 +66,7 @@ def read_matrix(adata: AnnData, layer: str | None, name: str) -> Matrix:
     values = _stored(adata, "X", name)
     if _is_counts(values):
         return _checked(values, "X", name)
-    if "counts" in adata.layers:
+    if prefer_counts and "counts" in adata.layers:
         counts = _stored(adata, "counts", name)
         if _is_counts(counts):
             return _checked(counts, layer_name("counts"), name, "X is not raw counts: used layers['counts']")
@@ -199,21 +200,35 @@ def _checked(values: sparse.csr_matrix, source: str, name: str, *notes: str) -> 
     return Matrix(values, _is_counts(values), source, notes)
 
 
-def normalize_counts(counts: sparse.csr_matrix) -> tuple[sparse.csr_matrix, NDArray[np.float64]]:
-    """Scale each cell to the median total count and take log1p.
+def median_total(counts: sparse.csr_matrix) -> float:
+    """Median total count of the cells that have any; 0 where none has."""
+    total = np.asarray(counts.sum(axis=1), dtype=np.float64).ravel()
+    return float(np.median(total[total > 0])) if (total > 0).any() else 0.0
+
+
+def normalize_counts(
+    counts: sparse.csr_matrix, target: float | None = None, total: NDArray[np.float64] | None = None
+) -> tuple[sparse.csr_matrix, NDArray[np.float64]]:
+    """Scale each cell to the same total count and take log1p.
 
     Parameters
     ----------
     counts
         CSR ``[N, G]``.
+    target
+        Total to scale to; by default the median total of these cells.
+    total
+        Total of each cell ``[N]`` where ``counts`` lacks some of its genes; by default the sum of its row.
 
     Returns
     -------
     tuple
         The values, CSR ``[N, G]`` float32, and the factor of each cell ``[N]`` (0 for an empty cell).
     """
-    total = np.asarray(counts.sum(axis=1), dtype=np.float64).ravel()
-    scale = np.divide(np.median(total[total > 0]), total, out=np.zeros_like(total), where=total > 0)
+    if total is None:
+        total = np.asarray(counts.sum(axis=1), dtype=np.float64).ravel()
+    target = median_total(counts) if target is None else target
+    scale = np.divide(target, total, out=np.zeros_like(total), where=total > 0)
     values = counts.copy()
     values.data = np.log1p(values.data * np.repeat(scale, np.diff(values.indptr))).astype(np.float32)
     return values, scale

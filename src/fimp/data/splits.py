@@ -2,15 +2,74 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Protocol
+
 import numpy as np
 from numpy.typing import NDArray
-from torch_geometric.data import Data
 
 from fimp.errors import FIMPError
 
+if TYPE_CHECKING:
+    from fimp.data.cell_graph import CellGraph
+
 #: Shares of nodes for training, validation and test (appendix A of the paper).
 SHARES = (0.7, 0.1, 0.2)
+#: Share of the nodes outside test sections that train; the others validate.
+TRAIN_SHARE = 0.875
 _FEWEST = 10
+
+
+class SplitOptions(Protocol):
+    """Options of a task, as far as they say how nodes are split: ``random`` or ``blocks``."""
+
+    @property
+    def split(self) -> str:
+        """Kind of split."""
+        ...
+
+
+def split_nodes(
+    data: CellGraph, options: SplitOptions, seed: int, nodes: NDArray[np.int64] | None = None
+) -> dict[str, NDArray[np.int64]]:
+    """Nodes of the parts ``train``, ``val`` and ``test`` of a graph of cells.
+
+    Where sections are held out (:attr:`CellOptions.test_section`), these are the test nodes, whatever the seed.
+
+    Parameters
+    ----------
+    data
+        From :func:`fimp.data.load_cells`.
+    options
+        Options of the task.
+    seed
+        Seed of the split.
+    nodes
+        Nodes to split, ascending; all by default.
+
+    Raises
+    ------
+    FIMPError
+        If nodes are too few, blocks are asked for and there are no coordinates or sections are held out, or a
+        part would be empty.
+    """
+    if nodes is None:
+        nodes = np.arange(data.num_nodes)
+    check_size(len(nodes), data.name)
+    if data.held_out is not None:
+        if options.split == "blocks":
+            raise FIMPError(f"{data.name}: --split blocks and --test-section exclude each other; drop one of them")
+        held_out = data.held_out.numpy()[nodes]
+        if held_out.all() or not held_out.any():
+            where = "only" if held_out.all() else "no"
+            raise FIMPError(f"{data.name}: {where} cells of test sections have a label; choose other sections")
+        parts = section_split(held_out, seed)
+    elif options.split == "blocks":
+        if data.pos is None:
+            raise FIMPError(f"{data.name}: --split blocks needs coordinates; use --split random")
+        parts = block_split(data.pos.numpy()[nodes], seed)
+    else:
+        parts = random_split(len(nodes), seed)
+    return {name: nodes[part] for name, part in zip(("train", "val", "test"), parts, strict=True)}
 
 
 def check_size(num_nodes: int, name: str) -> None:
@@ -25,6 +84,21 @@ def check_size(num_nodes: int, name: str) -> None:
 def random_split(num_nodes: int, seed: int) -> tuple[NDArray[np.int64], ...]:
     """Indices of training, validation and test nodes, drawn at random."""
     return _cut(np.random.default_rng([seed, 0]).permutation(num_nodes))
+
+
+def section_split(held_out: NDArray[np.bool_], seed: int) -> tuple[NDArray[np.int64], ...]:
+    """Split into training and validation nodes, drawn at random 87.5 to 12.5, and the held out nodes as test.
+
+    Parameters
+    ----------
+    held_out
+        True for test nodes ``[N]``.
+    seed
+        Seed of the draw.
+    """
+    order = np.random.default_rng([seed, 3]).permutation(np.flatnonzero(~held_out))
+    train, val = np.split(order, [round(TRAIN_SHARE * len(order))])
+    return np.sort(train), np.sort(val), np.flatnonzero(held_out)
 
 
 def block_split(positions: NDArray[np.floating], seed: int, blocks: int = 10) -> tuple[NDArray[np.int64], ...]:
@@ -73,36 +147,3 @@ def _cut(order: NDArray[np.int64]) -> tuple[NDArray[np.int64], ...]:
     first = round(SHARES[0] * len(order))
     second = round((SHARES[0] + SHARES[1]) * len(order))
     return tuple(np.sort(part) for part in np.split(order, [first, second]))
-
-
-def split_nodes(
-    data: Data, split: str, seed: int, nodes: NDArray[np.int64] | None = None
-) -> dict[str, NDArray[np.int64]]:
-    """Parts ``train``, ``val`` and ``test`` of a graph's nodes.
-
-    Parameters
-    ----------
-    data
-        A graph.
-    split
-        ``random``, or ``blocks`` of neighbouring nodes.
-    seed
-        Seed of the split.
-    nodes
-        Nodes to split, where these are not all.
-
-    Raises
-    ------
-    FIMPError
-        If blocks are asked for without coordinates, or there are too few nodes.
-    """
-    if nodes is None:
-        nodes = np.arange(data.num_nodes)
-    check_size(len(nodes), data.name)
-    if split == "blocks":
-        if data.pos is None:
-            raise FIMPError(f"{data.name}: --split blocks needs coordinates; use --split random")
-        parts = block_split(data.pos.numpy()[nodes], seed)
-    else:
-        parts = random_split(len(nodes), seed)
-    return {name: nodes[part] for name, part in zip(("train", "val", "test"), parts, strict=True)}

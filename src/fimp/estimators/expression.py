@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import sparse
 from torch import nn
 
-from fimp.data.cells import CellGraph, CellOptions, read_source, to_torch
+from fimp.data.cells import CellOptions, load_cells
 from fimp.data.masking import EVALUATION
+from fimp.data.storage import pack, unpack
 from fimp.errors import FIMPError
 from fimp.models.registry import ModelChoice, resolve
 from fimp.tasks.expression import ExpressionNetwork, ExpressionOptions, ExpressionTask
@@ -82,7 +82,7 @@ class ExpressionModel:
             hyperparameters=replace(choice.hyperparameters, **chosen[3]),
             seed=seed,
         )
-        self._set_up(config, read_source(adata, config.data))
+        self._set_up(config, load_cells(adata, config.data))
 
     def _set_up(self, config: RunConfig, data: Data) -> None:
         self.config, self.data = config, data
@@ -178,7 +178,7 @@ class ExpressionModel:
         self.config.save(folder)
         save_tree({"state_dict": self.network.state_dict(), "epochs": self.epochs}, folder / WEIGHTS)
         if self.config.source is None:
-            save_tree(_pack(self.data), folder / DATA)
+            save_tree(pack(self.data), folder / DATA)
 
     @classmethod
     def load(cls, path: str | Path, adata: AnnData | str | Path | None = None) -> Self:
@@ -186,11 +186,11 @@ class ExpressionModel:
         folder = Path(path)
         config = RunConfig.load(folder)
         if adata is not None:
-            data = read_source(adata, config.data)
+            data = load_cells(adata, config.data)
         elif config.source is None:
-            data = _unpack(load_tree(folder / DATA))
+            data = unpack(load_tree(folder / DATA))
         else:
-            data = read_source(config.source, config.data)
+            data = load_cells(config.source, config.data)
         new = cls.__new__(cls)
         new._set_up(config, data)
         load_weights(new.network, folder / WEIGHTS)
@@ -200,7 +200,7 @@ class ExpressionModel:
     def _task_of(self, adata: AnnData | str | Path | None) -> ExpressionTask:
         if adata is None:
             return self.task
-        data = read_source(adata, self.config.data)
+        data = load_cells(adata, self.config.data)
         if data.gene_names != self.data.gene_names:
             raise FIMPError(
                 f"{data.name}: its genes differ from the {len(self.data.gene_names)} the model was trained on; "
@@ -229,18 +229,3 @@ class ExpressionModel:
             f"ExpressionModel({self.config.model} on {data.name}: {data.num_nodes} cells, "
             f"{len(data.gene_names)} genes, {data.edge_index.size(1)} edges; {state})"
         )
-
-
-def _pack(data: Data) -> dict[str, Any]:
-    x = data.x
-    parts = {"crow": x.crow_indices(), "col": x.col_indices(), "values": x.values(), "shape": list(x.shape)}
-    rest = ("scale", "edge_index", "pos", "cell_index", "gene_names", "name", "notes")
-    return {"x": parts, **{key: data.get(key) for key in rest}}
-
-
-def _unpack(stored: dict[str, Any]) -> Data:
-    parts = stored.pop("x")
-    triple = [parts[name].numpy() for name in ("values", "col", "crow")]
-    values = sparse.csr_matrix(tuple(triple), shape=tuple(parts["shape"]))
-    values.check_format()
-    return CellGraph(x=to_torch(values), num_nodes=values.shape[0], **stored)

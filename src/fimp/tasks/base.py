@@ -115,7 +115,7 @@ class Task(ABC):
         edge_index: Tensor = self.data.edge_index
         if choice.control == "no-edges":
             return edge_index[:, :0]
-        return shuffle_sources(edge_index, self.seed) if choice.control else edge_index
+        return shuffle_sources(edge_index, self.seed, self.data.get("section")) if choice.control else edge_index
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch_geometric.data import Data
 
-from fimp.data.cells import CellOptions, read_source, to_scipy
+from fimp.data.cells import CellOptions, load_cells, to_scipy
 from fimp.data.masking import Masking, TokenSampler
 from fimp.data.splits import split_nodes
 from fimp.data.statistics import gene_statistics
@@ -69,11 +69,11 @@ class CellTypeTask(ClassificationTask):
     name: ClassVar[str] = "celltype"
 
     def __init__(self, data: Data, options: CellTypeOptions = CellTypeOptions(), seed: int = 0) -> None:
-        if data.get("y") is None:
+        if data.y is None:
             raise FIMPError(f"{data.name}: no labels were read; name a column of obs with --label")
         self.data, self.options, self.seed = data, options, seed
         values = to_scipy(data.x)
-        self.split = split_nodes(data, options.split, seed, np.flatnonzero(data.y.numpy() >= 0))
+        self.split = split_nodes(data, options, seed, np.flatnonzero(data.y.numpy() >= 0))
         self.sampler = TokenSampler(values, Masking(options.tokens), seed)
         self.gene_mean, self.gene_deviation, _ = gene_statistics(values[self.split["train"]], options.tokens, 0.0)
         super().__init__(len(data.classes), options.class_weights)
@@ -96,7 +96,7 @@ register(
         CellTypeTask.name,
         CellOptions,
         CellTypeOptions,
-        read_source,
+        load_cells,
         lambda data, options, seed: CellTypeTask(data, options, seed),
     )
 )

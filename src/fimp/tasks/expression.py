@@ -13,7 +13,7 @@ from scipy import sparse
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from fimp.data.cells import CellOptions, read_source, to_scipy
+from fimp.data.cells import CellOptions, load_cells, to_scipy
 from fimp.data.masking import CellTokens, Masking, TokenSampler
 from fimp.data.splits import split_nodes
 from fimp.data.statistics import gene_statistics
@@ -184,7 +184,7 @@ class ExpressionTask(Task):
         self.metrics, self.monitor = {"mse": "min", "r2": "max", "r2_gene": "max"}, "r2"
         self.data, self.options, self.seed = data, options, seed
         values = to_scipy(data.x)
-        self.split = split_nodes(data, options.split, seed)
+        self.split = split_nodes(data, options, seed)
         self.sampler = TokenSampler(values, _masking(data, values, options), seed, _numpy(data.scale))
         self.gene_mean, self.gene_deviation, self.deviation = gene_statistics(
             values[self.split["train"]], options.tokens, options.zeros
@@ -277,7 +277,7 @@ register(
         ExpressionTask.name,
         CellOptions,
         ExpressionOptions,
-        read_source,
+        load_cells,
         lambda data, options, seed: ExpressionTask(data, options, seed),
     )
 )

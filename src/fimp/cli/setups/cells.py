@@ -8,24 +8,27 @@ import typer
 
 from fimp.errors import FIMPError
 
-Data = Annotated[str, typer.Option(help="An .h5ad file, or a name that `fimp data list` shows.")]
+Data = Annotated[list[str], typer.Option(help="An .h5ad file, or a name that `fimp data list` shows; may be repeated.")]
 Fraction = Annotated[float, typer.Option(help="Share of cells: a contiguous crop (paper: 0.05).")]
 Tokens = Annotated[int, typer.Option(help="Most genes sampled per cell.")]
 Layer = Annotated[str | None, typer.Option(help="Layer with the values, X or raw; chosen by default.")]
 SpatialKey = Annotated[str, typer.Option(help="Key of the coordinates in obsm.")]
 Graph = Annotated[str, typer.Option(help="auto, knn, radius, delaunay or expression.")]
 Neighbors = Annotated[int, typer.Option(help="Neighbours per cell.")]
+Genes = Annotated[int, typer.Option(help="Number of genes kept, the most variable.")]
+Section = Annotated[str | None, typer.Option(help="Column of obs with sections, or none; recognised by default.")]
+TestSection = Annotated[list[str] | None, typer.Option(help="Section that is held out for testing; may be repeated.")]
 Split = Annotated[str, typer.Option(help="random, or blocks of neighbouring cells.")]
 
 
-def source_of(data: str) -> str:
-    """The source that ``--data`` names.
+def source_of(data: list[str]) -> str | list[str]:
+    """The source, or sources, that ``--data`` names.
 
     Raises
     ------
     FIMPError
         If it is empty.
     """
-    if not data.strip():
+    if not all(one.strip() for one in data):
         raise FIMPError("--data: empty; pass an .h5ad file or a name that `fimp data list` shows")
-    return data
+    return data[0] if len(data) == 1 else data

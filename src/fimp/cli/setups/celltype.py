@@ -19,6 +19,9 @@ def setup(
     spatial_key: cells.SpatialKey = "spatial",
     graph: cells.Graph = "auto",
     neighbors: cells.Neighbors = 8,
+    genes: cells.Genes = 1000,
+    section: cells.Section = None,
+    test_section: cells.TestSection = None,
     split: cells.Split = "random",
     class_weights: Annotated[str, typer.Option(help="none, or balanced: rare classes weigh more.")] = "none",
 ) -> Setup:
@@ -29,6 +32,6 @@ def setup(
     return Setup(
         "celltype",
         cells.source_of(data),
-        CellOptions(layer, spatial_key, graph, neighbors, fraction, label=label),
+        CellOptions(layer, spatial_key, graph, neighbors, fraction, genes, section, tuple(test_section or ()), label),
         CellTypeOptions(tokens=tokens, split=split, class_weights=class_weights),
     )

@@ -18,6 +18,9 @@ def setup(
     spatial_key: cells.SpatialKey = "spatial",
     graph: cells.Graph = "auto",
     neighbors: cells.Neighbors = 8,
+    genes: cells.Genes = 1000,
+    section: cells.Section = None,
+    test_section: cells.TestSection = None,
     split: cells.Split = "random",
     normalize: Annotated[str, typer.Option(help="Scale by total or by visible counts.")] = "total",
     zeros: Annotated[float, typer.Option(help="Share of tokens from genes a cell does not express.")] = 0.0,
@@ -29,6 +32,6 @@ def setup(
     return Setup(
         "expression",
         cells.source_of(data),
-        CellOptions(layer, spatial_key, graph, neighbors, fraction),
+        CellOptions(layer, spatial_key, graph, neighbors, fraction, genes, section, tuple(test_section or ())),
         ExpressionOptions(tokens=tokens, zeros=zeros, split=split, normalize=normalize),
     )
