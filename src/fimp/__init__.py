@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fimp import data, models, nn, ops, tasks, tokenizers, train
     from fimp.errors import FIMPError
-    from fimp.estimators import ExpressionModel, load
+    from fimp.estimators import CellTypeModel, ExpressionModel, load
 
 __version__ = "0.1.0"
 
@@ -19,9 +19,15 @@ __version__ = "0.1.0"
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 _MODULES = ("analysis", "data", "models", "nn", "ops", "tasks", "tokenizers", "train")
-_NAMES = {"ExpressionModel": "fimp.estimators", "load": "fimp.estimators", "FIMPError": "fimp.errors"}
+_NAMES = {
+    "CellTypeModel": "fimp.estimators",
+    "ExpressionModel": "fimp.estimators",
+    "load": "fimp.estimators",
+    "FIMPError": "fimp.errors",
+}
 
 __all__ = [
+    "CellTypeModel",
     "ExpressionModel",
     "FIMPError",
     "data",

@@ -63,12 +63,63 @@ def test_a_genes_own_value_is_never_used_to_predict_it(adata):
     assert (after[cell] != before[cell]).any()
 
 
-def test_predict_on_other_cells_needs_the_same_genes(adata):
-    model = fimp.ExpressionModel(adata, model="mlp", dim=16).fit(max_epochs=1)
+@pytest.mark.parametrize("name", ["gcn", "fimp-base"])
+def test_other_cells_are_read_by_gene_name(adata, name):
+    model = fimp.ExpressionModel(adata, model=name, dim=16).fit(max_epochs=1)
     other = fimp.data.simulate.tissue(n_cells=50, n_genes=18, n_pairs=4, seed=9)
-    assert model.predict(other).shape == (50, 18)
-    with pytest.raises(FIMPError, match="its genes differ"):
-        model.predict(other[:, ::-1].copy())
+    predicted, embedded = model.predict(other), model.embed(other)
+    assert predicted.shape == (50, 18)
+    # Order of genes, and genes that the model does not know, change nothing but the total of a cell.
+    moved = other[:, ::-1].copy()
+    np.testing.assert_allclose(model.predict(moved), predicted, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(model.embed(moved), embedded, rtol=1e-5, atol=1e-6)
+    fewer = other[:, 4:].copy()
+    assert model.predict(fewer).shape == (50, 18)
+    assert any("4 of the model's 18" in note for note in model.task_on(fewer).data.notes), model.task_on(
+        fewer
+    ).data.notes
+    assert model.predict(other[:1].copy()).shape == (1, 18)
+    other.var_names = [f"unknown{index}" for index in range(18)]
+    with pytest.raises(FIMPError, match="none of"):
+        model.predict(other)
+
+
+def test_a_model_predicts_its_own_cells_alike_when_they_are_handed_over(adata, model):
+    assert np.array_equal(model.predict(adata), model.predict())
+
+
+def test_other_cells_are_scaled_to_the_total_that_the_model_knows(adata):
+    model = fimp.ExpressionModel(adata, model="mlp", dim=16).fit(max_epochs=1)
+    deeper = adata.copy()
+    deeper.X = deeper.X * 7
+    np.testing.assert_allclose(model.predict(deeper), model.predict(), rtol=1e-4, atol=1e-5)
+
+
+def test_a_model_loaded_for_other_cells_does_not_need_those_it_was_trained_on(tmp_path):
+    file = tmp_path / "tissue.h5ad"
+    fimp.data.simulate.tissue(n_cells=60, n_genes=18, n_pairs=4).write_h5ad(file)
+    model = fimp.ExpressionModel(file, model="gcn", dim=16).fit(max_epochs=1)
+    model.save(tmp_path / "run")
+    file.unlink()
+    other = fimp.data.simulate.tissue(n_cells=50, n_genes=18, n_pairs=4, seed=9)
+    loaded = fimp.load(tmp_path / "run", other)
+    assert np.array_equal(loaded.predict(), model.predict(other))
+    with pytest.raises(FIMPError, match="part 'test'"):
+        loaded.evaluate()
+    with pytest.raises(FIMPError, match="loaded for"):
+        loaded.fit()
+    with pytest.raises(FIMPError, match="no such file"):
+        fimp.load(tmp_path / "run")
+
+
+def test_sections_can_be_held_out(adata):
+    adata = adata.copy()
+    adata.obs["slice"] = ["a"] * 80 + ["b"] * 40
+    model = fimp.ExpressionModel(adata, model="gcn", dim=16, test_section=("b",), epochs=1).fit()
+    assert model.task.split["test"].tolist() == list(range(80, 120))
+    assert np.isfinite(model.evaluate()["r2"])
+    del adata.obs["slice"]
+    assert model.predict(adata[80:].copy()).shape == (40, 18)
 
 
 def test_a_budget_ends_training(adata):

@@ -12,13 +12,14 @@ class Bare(ClassificationTask):
     """Metrics and loss alone."""
 
     name = "bare"
+    ranks_two_classes = True
 
     def __init__(self, labels, num_classes, class_weights="none"):
         from torch_geometric.data import Data
 
         self.data = Data(y=torch.as_tensor(labels))
         self.split = {"train": np.arange(len(labels))}
-        super().__init__(num_classes, class_weights)
+        super().__init__(num_classes, class_weights, {})
 
     def inputs(self, nodes, epoch):
         raise NotImplementedError

@@ -22,7 +22,7 @@ def demo(
     from fimp.cli.compare import compare, deadline_of
     from fimp.cli.setups import SETUPS
     from fimp.data.simulate import tissue
-    from fimp.estimators import load
+    from fimp.estimators import ExpressionModel
 
     console = Console()
     console.print(
@@ -41,7 +41,7 @@ def demo(
         out=out,
     )
     pairs = tissue().uns["planted_pairs"]
-    found = gene_attention(load(out / "runs" / "fimp-base" / "seed0"), draws=1)
+    found = gene_attention(ExpressionModel.load(out / "runs" / "fimp-base" / "seed0"), draws=1)
     auroc = found.auroc(pairs["receptor"], pairs["ligand"])
     console.print(
         f"\nPlanted ligand-receptor pairs against all other gene pairs in fimp-base's attention: AUROC {auroc:.2f}",

@@ -54,7 +54,7 @@ class Task(ABC):
     data
         The graph.
     split
-        Indices of the nodes of each part.
+        Indices of the nodes of each part; empty for a task on data that a model was not trained on.
     seed
         Seed of split, masks and initial weights.
     """
@@ -69,6 +69,10 @@ class Task(ABC):
     @abstractmethod
     def inputs(self, nodes: NDArray[np.int64], epoch: int) -> Any:
         """What a model sees of some nodes: a named tuple of tensors with ``take(n)`` and ``to(device)``."""
+
+    @abstractmethod
+    def state(self) -> dict[str, Any]:
+        """What was measured on training nodes, as tensors and numbers; see :class:`TaskKind`."""
 
     @abstractmethod
     def network(self, choice: ModelChoice) -> Network:
@@ -131,14 +135,15 @@ class TaskKind:
     read
         ``read(source, data_options)`` gives the graph.
     make
-        ``make(data, options, seed)`` gives the task.
+        ``make(data, options, seed, state)`` gives the task. With the :meth:`Task.state` of a trained model, nothing
+        is split and nothing is measured: it is the same task on other data.
     """
 
     name: str
     data_options: type
     options: type
     read: Callable[[Any, Any], Data]
-    make: Callable[[Data, Any, int], Task]
+    make: Callable[[Data, Any, int, dict[str, Any] | None], Task]
 
 
 _KINDS: dict[str, TaskKind] = {}

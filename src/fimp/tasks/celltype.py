@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch_geometric.data import Data
 
 from fimp.data.cells import CellOptions, load_cells, to_scipy
-from fimp.data.masking import Masking, TokenSampler
+from fimp.data.masking import EVALUATION, Masking, TokenSampler
 from fimp.data.splits import split_nodes
 from fimp.data.statistics import gene_statistics
 from fimp.errors import FIMPError
@@ -59,6 +59,8 @@ class CellTypeTask(ClassificationTask):
         Settings.
     seed
         Seed of split, draws and weights.
+    state
+        :meth:`state` of the task that a model was trained on, for other cells.
 
     Raises
     ------
@@ -68,15 +70,27 @@ class CellTypeTask(ClassificationTask):
 
     name: ClassVar[str] = "celltype"
 
-    def __init__(self, data: Data, options: CellTypeOptions = CellTypeOptions(), seed: int = 0) -> None:
+    def __init__(
+        self,
+        data: Data,
+        options: CellTypeOptions = CellTypeOptions(),
+        seed: int = 0,
+        state: dict[str, Any] | None = None,
+    ) -> None:
         if data.y is None:
             raise FIMPError(f"{data.name}: no labels were read; name a column of obs with --label")
         self.data, self.options, self.seed = data, options, seed
         values = to_scipy(data.x)
-        self.split = split_nodes(data, options, seed, np.flatnonzero(data.y.numpy() >= 0))
         self.sampler = TokenSampler(values, Masking(options.tokens), seed)
-        self.gene_mean, self.gene_deviation, _ = gene_statistics(values[self.split["train"]], options.tokens, 0.0)
-        super().__init__(len(data.classes), options.class_weights)
+        self.split = {} if state else split_nodes(data, options, seed, np.flatnonzero(data.y.numpy() >= 0))
+        if state is None:
+            mean, deviation, _ = gene_statistics(values[self.split["train"]], options.tokens, 0.0)
+            state = {"gene_mean": mean, "gene_deviation": deviation}
+        super().__init__(len(data.classes), options.class_weights, state)
+
+    def shown(self, nodes: NDArray[np.int64]) -> Labelled:
+        """Inputs of some cells in the evaluation draw."""
+        return self.inputs(nodes, EVALUATION)
 
     def inputs(self, nodes: NDArray[np.int64], epoch: int) -> Labelled:
         """Tokens of some cells in an epoch, all of them visible."""
@@ -87,7 +101,8 @@ class CellTypeTask(ClassificationTask):
         """The model with gene tokenizer and a head for the cell types."""
         h, encoder = choice.hyperparameters, None
         if choice.spec.input != "none":
-            encoder = CellEncoder(choice.spec.input, self.gene_mean, self.gene_deviation, h.dim, h.dropout)
+            mean, deviation = self.measured["gene_mean"], self.measured["gene_deviation"]
+            encoder = CellEncoder(choice.spec.input, mean, deviation, h.dim, h.dropout)
         return ClassificationNetwork(choice, encoder, self.log_prior)
 
 
@@ -97,6 +112,6 @@ register(
         CellOptions,
         CellTypeOptions,
         load_cells,
-        lambda data, options, seed: CellTypeTask(data, options, seed),
+        CellTypeTask,
     )
 )

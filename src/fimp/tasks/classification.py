@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -101,7 +101,8 @@ class ClassificationTask(Task):
     """Classify nodes; -1 in ``data.y`` marks nodes without a label, which are in no part of the split.
 
     Metrics are accuracy, F1 averaged over classes by their frequency (``f1``) and equally (``f1_macro``), and for
-    two classes the area under the ROC curve of class 1 (``roc_auc``), which is then the monitored one.
+    two classes, in tasks that rank them, the area under the ROC curve of class 1 (``roc_auc``), which is then the
+    monitored one.
 
     Parameters
     ----------
@@ -109,19 +110,33 @@ class ClassificationTask(Task):
         C.
     class_weights
         ``none``, or ``balanced``: training nodes weigh inversely to the frequency of their class.
+    measured
+        What was measured on training nodes for encoders; with ``class_count``, a whole :meth:`state`.
     """
 
-    def __init__(self, num_classes: int, class_weights: str) -> None:
+    #: Whether two classes are scored by the area under the ROC curve.
+    ranks_two_classes: ClassVar[bool] = False
+
+    def __init__(self, num_classes: int, class_weights: str, measured: dict[str, Any]) -> None:
         self.num_classes = num_classes
         self.metrics = {"accuracy": "max", "f1": "max", "f1_macro": "max"}
         self.monitor = "accuracy"
-        if num_classes == 2:
+        if num_classes == 2 and self.ranks_two_classes:
             self.metrics, self.monitor = {**self.metrics, "roc_auc": "max"}, "roc_auc"
-        count = np.bincount(self.data.y.numpy()[self.split["train"]], minlength=num_classes).astype(np.float64)
-        self.log_prior = torch.from_numpy(np.log((count + 1.0) / (count + 1.0).sum())).float()
-        present = np.maximum(count, 1.0)
-        weight = count.sum() / (np.count_nonzero(count) * present) if class_weights == "balanced" else present * 0 + 1
-        self.class_weight = torch.from_numpy(weight).float()
+        self.measured = measured
+        if "class_count" not in measured:
+            of_train = self.data.y[torch.from_numpy(self.split["train"])]
+            self.measured = {**measured, "class_count": torch.bincount(of_train, minlength=num_classes)}
+        count = self.measured["class_count"].double()
+        self.log_prior = ((count + 1.0) / (count + 1.0).sum()).log().float()
+        weight = torch.ones(num_classes)
+        if class_weights == "balanced":
+            weight = (count.sum() / ((count > 0).sum() * count.clamp(min=1))).float()
+        self.class_weight = weight
+
+    def state(self) -> dict[str, Any]:
+        """What encoders need, and how often each class occurs in training."""
+        return self.measured
 
     def loss(self, prediction: Tensor, inputs: Labelled) -> Tensor:
         """Cross-entropy of the seeds."""
@@ -141,7 +156,7 @@ class ClassificationTask(Task):
             "f1": multiclass_f1_score(scores, truth, count, average="weighted"),
             "f1_macro": multiclass_f1_score(scores, truth, count, average="macro"),
         }
-        if self.num_classes == 2:
+        if "roc_auc" in self.metrics:
             both = len(truth.unique()) == 2
             values["roc_auc"] = binary_auroc(scores[:, 1] - scores[:, 0], truth) if both else torch.tensor(torch.nan)
         return {name: float(value) for name, value in values.items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -176,27 +176,63 @@ class ExpressionTask(Task):
         Settings.
     seed
         Seed of split, draws and weights.
+    state
+        :meth:`state` of the task that a model was trained on, for other cells.
     """
 
     name: ClassVar[str] = "expression"
 
-    def __init__(self, data: Data, options: ExpressionOptions = ExpressionOptions(), seed: int = 0) -> None:
+    def __init__(
+        self,
+        data: Data,
+        options: ExpressionOptions = ExpressionOptions(),
+        seed: int = 0,
+        state: dict[str, Any] | None = None,
+    ) -> None:
         self.metrics, self.monitor = {"mse": "min", "r2": "max", "r2_gene": "max"}, "r2"
         self.data, self.options, self.seed = data, options, seed
         values = to_scipy(data.x)
-        self.split = split_nodes(data, options, seed)
-        self.sampler = TokenSampler(values, _masking(data, values, options), seed, _numpy(data.scale))
-        self.gene_mean, self.gene_deviation, self.deviation = gene_statistics(
-            values[self.split["train"]], options.tokens, options.zeros
-        )
+        self.split = {} if state else split_nodes(data, options, seed)
+        self._state = state or self._measure(values)
+        masking = Masking(options.tokens, options.mask_ratio, options.zeros, self._state["visible_total"])
+        self.sampler = TokenSampler(values, masking, seed, _numpy(data.scale))
+
+    def _measure(self, values: sparse.csr_matrix) -> dict[str, Any]:
+        """What training cells say about genes and totals."""
+        options, training = self.options, values[self.split["train"]]
+        mean, gene_deviation, deviation = gene_statistics(training, options.tokens, options.zeros)
+        visible_total = None
+        if options.normalize == "visible":
+            if self.data.scale is None:
+                raise FIMPError(f"{self.data.name}: --normalize visible needs raw counts; use --normalize total")
+            total = training.copy()
+            total.data = np.expm1(total.data)
+            # Visible counts keep the magnitude they have under the usual scaling.
+            visible_total = float(np.median(np.asarray(total.sum(axis=1)))) * (1.0 - options.mask_ratio)
+            visible_total = max(visible_total, 1.0)
+        return {
+            "gene_mean": mean,
+            "gene_deviation": gene_deviation,
+            "deviation": deviation,
+            "visible_total": visible_total,
+        }
+
+    def state(self) -> dict[str, Any]:
+        """Mean and deviation of genes, overall deviation, and the total of visible counts."""
+        return self._state
 
     def inputs(self, nodes: NDArray[np.int64], epoch: int) -> CellTokens:
         """Tokens of some cells in an epoch."""
         return self.sampler.draw(nodes, epoch)
 
+    def shown(self, nodes: NDArray[np.int64]) -> CellTokens:
+        """Tokens of some cells in the evaluation draw, none of them hidden."""
+        return self.sampler.draw(nodes, hide=False)
+
     def network(self, choice: ModelChoice) -> ExpressionNetwork:
         """The model with gene tokenizer and expression head."""
-        return ExpressionNetwork(choice, self.gene_mean, self.gene_deviation, self.deviation)
+        measured = self._state
+        return ExpressionNetwork(choice, measured["gene_mean"], measured["gene_deviation"], measured["deviation"])
 
     def loss(self, prediction: Tensor, inputs: CellTokens) -> Tensor:
         """Mean squared error of the hidden values that were answered."""
@@ -255,19 +291,6 @@ class ExpressionTask(Task):
         return out
 
 
-def _masking(data: Data, values: sparse.csr_matrix, options: ExpressionOptions) -> Masking:
-    visible_total = None
-    if options.normalize == "visible":
-        if data.scale is None:
-            raise FIMPError(f"{data.name}: --normalize visible needs raw counts; use --normalize total")
-        total = values.copy()
-        total.data = np.expm1(total.data)
-        # Visible counts keep the magnitude they have under the usual scaling.
-        visible_total = float(np.median(np.asarray(total.sum(axis=1)))) * (1.0 - options.mask_ratio)
-        visible_total = max(visible_total, 1.0)
-    return Masking(options.tokens, options.mask_ratio, options.zeros, visible_total)
-
-
 def _numpy(tensor: Tensor | None) -> NDArray[np.floating] | None:
     return None if tensor is None else tensor.numpy()
 
@@ -278,6 +301,6 @@ register(
         CellOptions,
         ExpressionOptions,
         load_cells,
-        lambda data, options, seed: ExpressionTask(data, options, seed),
+        ExpressionTask,
     )
 )

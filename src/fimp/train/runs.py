@@ -13,9 +13,10 @@ import yaml
 from torch_geometric.data import Data
 
 import fimp
+from fimp.data.cell_graph import CellReference
 from fimp.errors import FIMPError
 from fimp.models.registry import Hyperparameters, ModelChoice, resolve
-from fimp.tasks.base import Task, TaskKind, known_tasks
+from fimp.tasks.base import Network, Task, TaskKind, known_tasks
 from fimp.train.fit import TrainOptions
 
 #: Weights of a finished run, within its folder.
@@ -75,7 +76,7 @@ class RunConfig:
 
     def make_task(self, data: Data) -> Task:
         """The task on a graph."""
-        return self.kind.make(data, self.options, self.seed)
+        return self.kind.make(data, self.options, self.seed, None)
 
     def save(self, folder: Path) -> None:
         """Write ``config.yaml``."""
@@ -119,6 +120,16 @@ def _stamps(source: str | list[str] | None) -> tuple[Any, ...]:
     names = source if isinstance(source, list) else [source or ""]
     files = [Path(name) for name in names]
     return tuple((file.stat().st_mtime_ns, file.stat().st_size) if file.is_file() else None for file in files)
+
+
+def weights_tree(task: Task, network: Network, epochs: int, reference: CellReference | None) -> dict[str, Any]:
+    """What ``WEIGHTS`` holds: everything that prediction on other data needs besides the configuration."""
+    return {
+        "state_dict": network.state_dict(),
+        "epochs": epochs,
+        "task": task.state(),
+        "reference": None if reference is None else asdict(reference),
+    }
 
 
 def write_text(path: Path, text: str) -> None:

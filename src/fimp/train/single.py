@@ -16,7 +16,7 @@ import torch
 from fimp.errors import FIMPError
 from fimp.train.checkpoint import load_tree, save_tree
 from fimp.train.fit import fit, outcomes
-from fimp.train.runs import WEIGHTS, RunConfig, write_json
+from fimp.train.runs import WEIGHTS, RunConfig, weights_tree, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -84,7 +84,8 @@ class Run:
             "seconds": round(time.monotonic() - begun, 3),
             "peak_memory_mb": round(fitted.peak_memory_mb, 1),
         }
-        save_tree({"state_dict": fitted.network.state_dict(), "epochs": fitted.epochs}, folder / WEIGHTS)
+        reference = getattr(task.data, "reference", None)
+        save_tree(weights_tree(task, fitted.network, fitted.epochs, reference), folder / WEIGHTS)
         save_tree({"statistics": torch.from_numpy(task.node_statistics(outcome))}, folder / STATISTICS)
         if self.budget_seconds is not None:
             replace(config, planned_steps=fitted.planned_steps, steps=fitted.steps).save(folder)
