@@ -27,7 +27,15 @@ def repeat(
     if out is not None and out.exists():
         raise FIMPError(f"--out: {out} exists; name a new folder")
     task = ExpressionTask(read_source(config.source, config.data), config.options, config.seed)
-    fitted = fit(task, config.choice, config.train, out, planned_steps=config.planned_steps, stop_after=config.steps)
+    fitted = fit(
+        task,
+        config.choice,
+        config.train,
+        out,
+        planned_steps=config.planned_steps,
+        stop_after=config.steps,
+        pretraining_steps=config.pretraining_steps,
+    )
     metrics = evaluate(task, config.choice, fitted.network, task.split["test"], config.train)
     if out is not None:
         config.save(out)

@@ -20,9 +20,8 @@ from fimp.models.registry import ModelChoice, resolve
 from fimp.tasks.expression import ExpressionNetwork, ExpressionOptions, ExpressionTask
 from fimp.train.checkpoint import load_tree, load_weights, save_tree
 from fimp.train.fit import Fitted, TrainOptions, evaluate, fit
-from fimp.train.loader import EVALUATION_BATCH
+from fimp.train.loader import EVALUATION_BATCH, sampler_for
 from fimp.train.runs import WEIGHTS, RunConfig
-from fimp.train.sampler import NeighborSampler
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -119,7 +118,7 @@ class ExpressionModel:
         self.network, self.epochs = fitted.network, fitted.epochs
         self.config = replace(self.config, train=train)
         if max_minutes is not None:
-            self.config = replace(self.config, planned_steps=fitted.planned_steps, steps=fitted.steps)
+            self.config = replace(self.config, **fitted.shortened)
         return self
 
     def evaluate(self, part: str = "test") -> dict[str, float]:
@@ -210,7 +209,7 @@ class ExpressionModel:
         return ExpressionTask(data, self.config.options, self.config.seed)
 
     def _subgraphs(self, task: ExpressionTask) -> Any:
-        sampler = NeighborSampler(task.edges(self.choice), task.data.num_nodes, [-1] * self.network.hops)
+        sampler = sampler_for(task, self.choice, self.network.hops, self.config.train.fanout)
         nodes = np.arange(task.data.num_nodes)
         for start in range(0, len(nodes), EVALUATION_BATCH):
             cells = nodes[start : start + EVALUATION_BATCH]

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from fimp.models.registry import ModelChoice
+from fimp.data.subgraph import Subgraph
+from fimp.models.registry import Backbone, ModelChoice
 
 #: Names of the parts of a split.
 PARTS = ("train", "val", "test")
@@ -22,9 +23,20 @@ class Network(nn.Module):
     ----------
     hops
         Number of message passing layers.
+    model
+        What is between the task's input and its head, where the model has anything to train.
     """
 
     hops: int
+    model: Backbone
+
+    def vectors(self, inputs: Any) -> Tensor:
+        """What a model of vectors is given of the nodes, ``[n, F]``."""
+        raise NotImplementedError
+
+    def pretraining_loss(self, inputs: Any, graph: Subgraph) -> Tensor:
+        """Self-supervised loss of a model that pretrains, a scalar; it is told nothing but :meth:`vectors`."""
+        return self.model.pretraining_loss(self.vectors(inputs), graph)
 
 
 class Task(Protocol):
@@ -55,8 +67,11 @@ class Task(Protocol):
     split: dict[str, NDArray[np.int64]]
     seed: int
 
-    def inputs(self, nodes: NDArray[np.int64], epoch: int) -> Any:
-        """What a model sees of some nodes: a named tuple of tensors with ``take(n)`` and ``to(device)``."""
+    def inputs(self, nodes: NDArray[np.int64], epoch: int | NDArray[np.int64]) -> Any:
+        """What a model sees of some nodes: a named tuple of tensors with ``take(n)`` and ``to(device)``.
+
+        ``epoch`` may name one for each node: what a node shows is a function of (seed, epoch, node) alone.
+        """
         ...
 
     def network(self, choice: ModelChoice) -> Network:

@@ -20,7 +20,7 @@ from fimp.data.splits import block_split, random_split
 from fimp.data.subgraph import Subgraph
 from fimp.errors import FIMPError
 from fimp.models.fimp import FIMP
-from fimp.models.registry import Backbone, ModelChoice
+from fimp.models.registry import ModelChoice
 from fimp.nn.readout import mean_tokens
 from fimp.tasks.base import PARTS, Network
 from fimp.tokenizers import CellToken, GeneProfile, GeneTokenizer, Tokens
@@ -88,7 +88,6 @@ class ExpressionNetwork(Network):
 
     gene_mean: Tensor
     gene_deviation: Tensor
-    model: Backbone
 
     def __init__(self, choice: ModelChoice, gene_mean: Tensor, gene_deviation: Tensor, deviation: float) -> None:
         super().__init__()
@@ -124,7 +123,7 @@ class ExpressionNetwork(Network):
         if self.input == "none":
             return base
         if self.input == "vectors":
-            h = self._vectors(tokens, graph)
+            h = self.model(self.vectors(tokens), graph)
             learned = nn.functional.linear(h, self.head.weight, self.bias).gather(1, asked.genes)
         else:
             h = self.model(self._sources(tokens), self._tokens(asked, asked.hidden), graph)
@@ -140,7 +139,7 @@ class ExpressionNetwork(Network):
         if self.input == "none":
             raise FIMPError("embed: the model 'mean' has no states; use another model")
         if self.input == "vectors":
-            return self._vectors(tokens, graph)
+            return self.model(self.vectors(tokens), graph)
         seeds = tokens.take(graph.num_seeds)
         return mean_tokens(self.model(self._sources(tokens), self._tokens(seeds, seeds.mask), graph), seeds.mask)
 
@@ -168,8 +167,9 @@ class ExpressionNetwork(Network):
     def _standardise(self, tokens: CellTokens) -> Tensor:
         return (tokens.values - self.gene_mean[tokens.genes]) / self.gene_deviation[tokens.genes]
 
-    def _vectors(self, tokens: CellTokens, graph: Subgraph) -> Tensor:
-        return self.model(self.profile(tokens.genes, self._standardise(tokens), tokens.mask, tokens.hidden), graph)
+    def vectors(self, tokens: CellTokens) -> Tensor:
+        """Visible values, which are visible and which are asked for, ``[n, 3 G]``."""
+        return self.profile(tokens.genes, self._standardise(tokens), tokens.mask, tokens.hidden)
 
     def _tokens(self, tokens: CellTokens, hidden: Tensor) -> Tokens:
         return self.tokenizer(tokens.genes, self._standardise(tokens), tokens.mask, hidden)
@@ -217,8 +217,8 @@ class ExpressionTask:
             values[self.split["train"]], options.tokens, options.zeros
         )
 
-    def inputs(self, nodes: NDArray[np.int64], epoch: int) -> CellTokens:
-        """Tokens of some cells in an epoch."""
+    def inputs(self, nodes: NDArray[np.int64], epoch: int | NDArray[np.int64]) -> CellTokens:
+        """Tokens of some cells in an epoch, or in one for each."""
         return self.sampler.draw(nodes, epoch)
 
     def network(self, choice: ModelChoice) -> ExpressionNetwork:

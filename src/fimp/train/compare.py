@@ -22,6 +22,7 @@ from fimp.models.registry import ModelChoice
 from fimp.tasks.base import Task
 from fimp.train.checkpoint import save_tree
 from fimp.train.fit import evaluate, fit
+from fimp.train.pretrain import PRETRAINED
 from fimp.train.runs import WEIGHTS, RunConfig, write_json
 
 
@@ -169,9 +170,10 @@ class Comparison:
         }
         save_tree({"state_dict": fitted.network.state_dict(), "epochs": fitted.epochs}, folder / WEIGHTS)
         if budget is not None:
-            replace(config, planned_steps=fitted.planned_steps, steps=fitted.steps).save(folder)
+            replace(config, **fitted.shortened).save(folder)
         write_json(finished, result)
-        (folder / "checkpoints" / "last.safetensors").unlink(missing_ok=True)
+        for name in ("last.safetensors", PRETRAINED):
+            (folder / "checkpoints" / name).unlink(missing_ok=True)
         return result, False
 
     def _results(self, runs: list[dict[str, Any]], seconds: float) -> dict[str, Any]:
@@ -220,7 +222,7 @@ def summarise(model: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _check_same(found: RunConfig, wanted: RunConfig, folder: Path) -> None:
-    ignored = {"planned_steps", "steps", "version"}
+    ignored = {"planned_steps", "steps", "pretraining_steps", "version"}
     for name, value in asdict(wanted).items():
         other = asdict(found)[name]
         if name in ignored or other == value:

@@ -39,7 +39,7 @@ class RunConfig:
         The model.
     seed
         Seed of split, draws and weights.
-    planned_steps, steps
+    planned_steps, steps, pretraining_steps
         Where a time budget put the end of the schedule, and the steps it let the run take; None where
         no budget interfered.
     """
@@ -54,6 +54,7 @@ class RunConfig:
     seed: int
     planned_steps: int | None = None
     steps: int | None = None
+    pretraining_steps: int | None = None
     version: str = field(default_factory=lambda: fimp.__version__)
 
     @property
