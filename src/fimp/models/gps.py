@@ -12,18 +12,20 @@ from fimp.data.subgraph import Subgraph
 from fimp.models._stack import check_heads
 from fimp.models.registry import Backbone, Hyperparameters, ModelSpec, register
 
+#: Hops that the neighbourhood of a seed reaches, however many layers run over it.
+SCOPE = 2
 #: Steps of the random walk of the positional encoding.
 WALK = 8
 #: Nodes whose walks are computed together: memory is bounded by what they reach in half a walk.
-_CHUNK = 2048
+_CHUNK = 256
 
 
 class GPS(Backbone):
     """PyG's ``GPSConv``: message passing (``SAGEConv``) beside attention over the whole graph.
 
-    "The whole graph" is the graph of a seed's own neighbourhood (:class:`fimp.data.subgraph.EgoGraphs`): attention
-    over all nodes of a batch would make a node's prediction depend on what it is batched with. Norms are layer
-    norms over a node's own values for the same reason.
+    "The whole graph" is a seed's own neighbourhood of two hops (:class:`fimp.data.subgraph.EgoGraphs`): attention over
+    all nodes of a batch would make a node's prediction depend on what it is batched with. Norms are layer norms
+    over a node's own values for the same reason.
 
     Parameters
     ----------
@@ -32,7 +34,7 @@ class GPS(Backbone):
     dim
         Width D.
     layers
-        Number of layers, and hops that a neighbourhood reaches.
+        Number of layers, all of them over the same neighbourhood.
     heads
         Attention heads.
     dropout, attention_dropout
@@ -55,7 +57,7 @@ class GPS(Backbone):
     ) -> None:
         super().__init__()
         check_heads("gps", dim, heads)
-        self.out_dim, self.hops = dim, layers
+        self.out_dim, self.hops = dim, SCOPE
         self.input = nn.Linear(in_dim, dim)
         self.position = nn.Linear(WALK, dim, bias=False)
         self.convs = nn.ModuleList(

@@ -43,7 +43,8 @@ class TrainOptions:
     patience
         Validations without improvement after which training stops.
     fanout
-        Most in-neighbours that a node receives from in a training step; evaluation uses all (but ``gps``).
+        Most in-neighbours that a node receives from in a training step; evaluation uses all, but for models that
+        compute every seed in a graph of its own (``gps``).
     device
         ``auto``, ``cpu`` or ``cuda``.
     """
