@@ -67,3 +67,12 @@ def test_norms_are_over_a_nodes_own_values():
     for norm in (model.convs[0].norm1, model.convs[0].norm2, model.convs[0].norm3):
         x = torch.rand(6, 8)
         torch.testing.assert_close(norm(x)[:2], norm(x[:2]))
+
+
+def test_the_last_layer_is_pygs_layer_at_the_seeds(edge_index):
+    torch.manual_seed(0)
+    conv = GPS(5, 8, layers=1, heads=2).eval().convs[0]
+    egos = NeighborSampler(edge_index, 30, [-1, -1], egos=True).sample(np.array([3, 29, 11, 7])).egos
+    x = torch.rand(len(egos.member), 8)
+    wanted = conv(x, egos.edge_index, egos.owner)[egos.root]
+    torch.testing.assert_close(conv.at_roots(x, egos), wanted)

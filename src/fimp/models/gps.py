@@ -7,8 +7,9 @@ import torch
 from scipy import sparse
 from torch import Tensor, nn
 from torch_geometric.nn import GPSConv, SAGEConv
+from torch_geometric.utils import to_dense_batch
 
-from fimp.data.subgraph import Subgraph
+from fimp.data.subgraph import EgoGraphs, Subgraph
 from fimp.models._stack import check_heads
 from fimp.models.registry import Backbone, Hyperparameters, ModelSpec, register
 
@@ -18,6 +19,24 @@ SCOPE = 2
 WALK = 8
 #: Nodes whose walks are computed together: memory is bounded by what they reach in half a walk.
 _CHUNK = 256
+
+
+class RootGPSConv(GPSConv):
+    """PyG's ``GPSConv`` that can also compute the seeds' rows of its output alone, as a last layer needs them."""
+
+    def at_roots(self, x: Tensor, egos: EgoGraphs) -> Tensor:
+        """``forward(x, egos.edge_index, egos.owner)[egos.root]``, nothing else: ``[m, D]`` to ``[seeds, D]``."""
+        own = x[egos.root]
+        src, dst = egos.edge_index[:, torch.isin(egos.edge_index[1], egos.root)]
+        local = self.conv((x, own), torch.stack([src, egos.owner[dst]]))
+        dense, mask = to_dense_batch(x, egos.owner, batch_size=len(own))
+        attended, _ = self.attn(own[:, None], dense, dense, key_padding_mask=~mask, need_weights=False)
+        out = self.norm1(self._drop(local) + own) + self.norm2(self._drop(attended[:, 0]) + own)
+        rows: Tensor = self.norm3(out + self.mlp(out))
+        return rows
+
+    def _drop(self, h: Tensor) -> Tensor:
+        return nn.functional.dropout(h, self.dropout, self.training)
 
 
 class GPS(Backbone):
@@ -61,7 +80,7 @@ class GPS(Backbone):
         self.input = nn.Linear(in_dim, dim)
         self.position = nn.Linear(WALK, dim, bias=False)
         self.convs = nn.ModuleList(
-            GPSConv(
+            RootGPSConv(
                 dim,
                 SAGEConv(dim, dim),
                 heads,
@@ -78,9 +97,10 @@ class GPS(Backbone):
         assert graph.encoding is not None
         assert graph.egos is not None
         h = (self.input(x) + self.position(graph.encoding))[graph.egos.member]
-        for conv in self.convs:
+        *first, last = self.convs
+        for conv in first:
             h = conv(h, graph.egos.edge_index, graph.egos.owner)
-        return h[graph.egos.root]
+        return last.at_roots(h, graph.egos)
 
 
 def walk_encoding(edge_index: Tensor, num_nodes: int) -> Tensor:
