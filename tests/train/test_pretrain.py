@@ -89,3 +89,19 @@ def test_only_models_that_pretrain_are_pretrained(task, tmp_path):
     rows = read_metrics(tmp_path / "graphmae" / "metrics.csv")
     assert [int(row["epoch"]) for row in rows] == [0, 1]
     assert "pretraining_loss" not in rows[0]
+
+
+def test_a_comparison_keeps_what_repeats_both_phases_and_nothing_more(run_cli, tmp_path):
+    data, out = tmp_path / "tissue.h5ad", tmp_path / "out"
+    simulate.tissue(n_cells=150, n_genes=18, n_pairs=4).write_h5ad(data)
+    code, _, err = run_cli(
+        "compare", "expression", "--data", data, "--models", "graphmae", "--seeds", 1, "--batch-size", 64,
+        "--device", "cpu", "--epochs", 100_000, "--max-minutes", 0.12, "--out", out,
+    )  # fmt: skip
+    assert (code, err) == (0, "")
+    folder = out / "runs" / "graphmae" / "seed0"
+    names = {"config.yaml", "metrics.csv", "pretraining.csv", "checkpoints", "results.json"}
+    assert {path.name for path in folder.iterdir()} == names
+    assert [path.name for path in (folder / "checkpoints").iterdir()] == ["best.safetensors"]
+    code, text, _ = run_cli("repeat", folder)
+    assert (code, "identical to the digit" in text) == (0, True)

@@ -77,7 +77,7 @@ class GPS(Backbone):
         super().__init__()
         check_heads("gps", dim, heads)
         self.out_dim, self.hops = dim, SCOPE
-        self.input = nn.Linear(in_dim, dim)
+        self.input = nn.Sequential(nn.Linear(in_dim, dim), nn.LayerNorm(dim), nn.ReLU(), nn.Dropout(dropout))
         self.position = nn.Linear(WALK, dim, bias=False)
         self.convs = nn.ModuleList(
             RootGPSConv(
