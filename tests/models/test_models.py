@@ -8,7 +8,7 @@ from fimp.data import load_cells, simulate
 from fimp.errors import FIMPError
 from fimp.models import known_models, resolve, resolve_all
 from fimp.tasks import ExpressionTask
-from fimp.train import NeighborSampler
+from fimp.train.loader import sampler_for
 
 NAMES = [name for name, spec in known_models().items() if spec.trainable]
 
@@ -20,15 +20,16 @@ def task():
 
 def network(task, name, seed=0):
     torch.manual_seed(seed)
-    built = task.network(resolve(name, dim=16))
+    choice = resolve(name, dim=16)
+    built = task.network(choice)
+    built.choice = choice
     # Heads start at zero, which would hide what comes before them.
     torch.nn.init.normal_(built.head.weight)
     return built.eval()
 
 
 def predict(task, built, seeds, change=lambda tokens: tokens, edges=None):
-    edges = task.data.edge_index if edges is None else edges
-    graph = NeighborSampler(edges, task.data.num_nodes, [-1] * built.hops).sample(np.asarray(seeds))
+    graph = sampler_for(task, built.choice, built.hops, 16, edges=edges).sample(np.asarray(seeds))
     tokens = task.inputs(graph.nodes, -1)
     with torch.no_grad():
         out = built(change(tokens), graph)
@@ -94,9 +95,12 @@ def test_isolated_nodes_give_finite_predictions(task, name):
 @pytest.mark.parametrize("name", NAMES)
 def test_every_parameter_receives_a_gradient(task, name):
     built = network(task, name).train()
-    graph = NeighborSampler(task.data.edge_index, task.data.num_nodes, [-1] * built.hops).sample(np.arange(60))
+    graph = sampler_for(task, built.choice, built.hops, 16).sample(np.arange(60))
     tokens = task.inputs(graph.nodes, 0)
     task.loss(built(tokens, graph), tokens.take(60)).backward()
+    if built.choice.spec.pretrains:
+        graph = sampler_for(task, built.choice, built.model.pretraining_hops, 16).sample(np.arange(60))
+        built.pretraining_loss(task.inputs(graph.nodes, 0), graph).backward()
     # Adding a constant to all scores of a softmax changes nothing, so key biases have no gradient.
     missing = [
         n for n, p in built.named_parameters() if "k_proj.bias" not in n and (p.grad is None or not p.grad.any())

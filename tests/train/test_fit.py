@@ -1,4 +1,5 @@
 import dataclasses
+import time
 
 import pytest
 import torch
@@ -23,7 +24,7 @@ def outcome(task, choice, fitted, options=OPTIONS):
     return evaluate(task, choice, fitted.network, task.split["test"], options), fitted.steps, fitted.epochs
 
 
-@pytest.mark.parametrize("name", ["mlp", "gcn", "fimp-base"])
+@pytest.mark.parametrize("name", ["mlp", "gcn", "sage", "gat", "gin", "gps", "graphmae", "fimp-base"])
 def test_a_seed_repeats_a_run_to_the_digit(task, name):
     choice = resolve(name, dim=16)
     first = outcome(task, choice, fit(task, choice, OPTIONS))
@@ -35,7 +36,7 @@ class Killed(RuntimeError):
     """Stands for a kill: Lightning gets no chance to tidy up the run."""
 
 
-@pytest.mark.parametrize("name", ["mlp", "fimp-base"])
+@pytest.mark.parametrize("name", ["mlp", "fimp-base", "graphmae"])
 @pytest.mark.parametrize("share", [0.2, 0.55, 0.9])
 def test_a_killed_run_ends_with_the_numbers_of_one_that_was_not(task, tmp_path, name, share, monkeypatch):
     choice = resolve(name, dim=16)
@@ -58,8 +59,26 @@ def test_a_run_cut_by_its_budget_repeats_from_what_it_stored(task, monkeypatch):
     choice = resolve("mlp", dim=16)
     options = dataclasses.replace(OPTIONS, epochs=4000, patience=10**6)
     cut = fit(task, choice, options, budget_seconds=2.0)
-    assert 0 < cut.steps <= cut.planned_steps < 4000 * 4
+    assert 0 < cut.steps <= cut.planned_steps
+    assert cut.steps < 4000 * 4
     again = fit(task, choice, options, planned_steps=cut.planned_steps, stop_after=cut.steps)
+    assert outcome(task, choice, again) == outcome(task, choice, cut)
+
+
+def test_a_budget_is_shared_by_both_phases_and_the_run_repeats(task):
+    choice = resolve("graphmae", dim=16)
+    options = dataclasses.replace(OPTIONS, epochs=4000, patience=10**6)
+    begun = time.monotonic()
+    cut = fit(task, choice, options, budget_seconds=8.0)
+    assert time.monotonic() - begun < 8.0 + 4.0
+    assert 0 < cut.pretraining_steps < 4000 * 5
+    assert 0 < cut.steps <= cut.planned_steps
+    assert cut.steps < 4000 * 4
+    again = fit(
+        task, choice, options, planned_steps=cut.planned_steps, stop_after=cut.steps,
+        pretraining_steps=cut.pretraining_steps,
+    )  # fmt: skip
+    assert again.pretraining_steps == cut.pretraining_steps
     assert outcome(task, choice, again) == outcome(task, choice, cut)
 
 

@@ -78,3 +78,9 @@ def test_isolated_nodes_and_empty_graphs_are_legal():
 def test_fanout_zero_is_refused():
     with pytest.raises(FIMPError, match="fanouts"):
         NeighborSampler(random_graph(0), 40, [0])
+
+
+def test_nodes_come_with_their_rows_of_the_encoding():
+    encoding = torch.rand(40, 3)
+    graph = NeighborSampler(random_graph(2), 40, [-1], encoding=encoding).sample(np.array([9, 4]))
+    assert torch.equal(graph.encoding, encoding[torch.from_numpy(graph.nodes)])

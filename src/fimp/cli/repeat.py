@@ -26,9 +26,16 @@ def repeat(
     if out is not None and out.exists():
         raise FIMPError(f"--out: {out} exists; name a new folder")
     task = config.make_task(config.read())
-    planned, stop = config.planned_steps, config.steps
     with threads(config.threads):
-        fitted = fit(task, config.choice, config.train, out, planned_steps=planned, stop_after=stop)
+        fitted = fit(
+            task,
+            config.choice,
+            config.train,
+            out,
+            planned_steps=config.planned_steps,
+            stop_after=config.steps,
+            pretraining_steps=config.pretraining_steps,
+        )
         metrics = evaluate(task, config.choice, fitted.network, task.split["test"], config.train)
     if out is not None:
         config.save(out)

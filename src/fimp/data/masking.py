@@ -121,7 +121,9 @@ class TokenSampler:
         """Size of the gene vocabulary, G."""
         return int(self.values.shape[1])
 
-    def draw(self, cells: NDArray[np.int64], epoch: int = EVALUATION, hide: bool = True) -> CellTokens:
+    def draw(
+        self, cells: NDArray[np.int64], epoch: int | NDArray[np.int64] = EVALUATION, hide: bool = True
+    ) -> CellTokens:
         """Draw the tokens of some cells.
 
         Parameters
@@ -129,11 +131,12 @@ class TokenSampler:
         cells
             Indices, ``[n]``.
         epoch
-            Epoch, or :data:`EVALUATION` for the fixed draw.
+            Epoch, or :data:`EVALUATION` for the fixed draw; or one for each cell, ``[n]``.
         hide
             Hide a share of the values; False shows all of them (embedding).
         """
         masking, width = self.masking, self.masking.tokens
+        epoch = np.broadcast_to(epoch, len(cells))
         want_zeros = zero_tokens(width, masking.zeros)
         row, gene, value, rank = self._expressed(cells, epoch, width - want_zeros)
         if want_zeros:
@@ -141,7 +144,7 @@ class TokenSampler:
             parts = ((row, extra[0]), (gene, extra[1]), (value, np.zeros(len(extra[0]), np.float32)))
             row, gene, value = (np.concatenate(pair) for pair in parts)  # type: ignore[assignment]
             # Expressed and unexpressed genes are hidden alike: rank them together, anew.
-            key = hash_uniform(self.seed, 2, epoch, cells[row], gene)
+            key = hash_uniform(self.seed, 2, epoch[row], cells[row], gene)
             row, gene, value, rank = _ranked(row, gene, value, key, len(cells))
         counts = np.bincount(row, minlength=len(cells))
         hidden_count = np.floor(masking.ratio * counts + 0.5).astype(np.int64) if hide else counts * 0
@@ -175,7 +178,7 @@ class TokenSampler:
         index
             Round, from 0.
         """
-        row, gene, value, rank = self._expressed(cells, EVALUATION, self.num_genes)
+        row, gene, value, rank = self._expressed(cells, np.full(len(cells), EVALUATION), self.num_genes)
         expressed = np.bincount(row, minlength=len(cells))
         drawn = np.minimum(expressed, self.masking.tokens)
         shown = self._shown(drawn)
@@ -237,7 +240,7 @@ class TokenSampler:
         )
 
     def _expressed(
-        self, cells: NDArray[np.int64], epoch: int, limit: int
+        self, cells: NDArray[np.int64], epoch: NDArray[np.int64], limit: int
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]:
         """Up to ``limit`` nonzero genes per cell: row, gene, value and random rank within the row."""
         start, stop = self.values.indptr[cells], self.values.indptr[cells + 1]
@@ -245,7 +248,7 @@ class TokenSampler:
         row = np.repeat(np.arange(len(cells)), counts)
         entry = np.arange(counts.sum()) + np.repeat(start - (np.cumsum(counts) - counts), counts)
         gene = self.values.indices[entry].astype(np.int64)
-        key = hash_uniform(self.seed, 0, epoch, cells[row], gene)
+        key = hash_uniform(self.seed, 0, epoch[row], cells[row], gene)
         # Sorting only keys that are likely small enough spares most of the work in cells of thousands of
         # genes; a cell where too few passed (all but never) is taken whole.
         bound = (limit + 8.0 * np.sqrt(limit) + 16.0) / np.maximum(counts, 1)
@@ -258,10 +261,10 @@ class TokenSampler:
         return row[keep], gene[keep], self.values.data[entry[keep]].astype(np.float32), rank[keep]
 
     def _unexpressed(
-        self, cells: NDArray[np.int64], epoch: int, limit: int
+        self, cells: NDArray[np.int64], epoch: NDArray[np.int64], limit: int
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Up to ``limit`` genes per cell that it does not express: row and gene."""
-        key = hash_uniform(self.seed, 1, epoch, cells[:, None], np.arange(self.num_genes)[None, :])
+        key = hash_uniform(self.seed, 1, epoch[:, None], cells[:, None], np.arange(self.num_genes)[None, :])
         chosen = self.values[cells]
         key[np.repeat(np.arange(len(cells)), np.diff(chosen.indptr)), chosen.indices] = 2.0
         limit = min(limit, self.num_genes)

@@ -11,6 +11,31 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 
+class EgoGraphs(NamedTuple):
+    """One graph per seed: the nodes within L hops of it, apart from the graphs of other seeds.
+
+    A node near several seeds is a member of several graphs. What attends over "the whole graph" attends over
+    one of these, so that what a seed gets does not depend on which seeds share its batch (the scope of a
+    node is bounded as in ShaDow, arXiv 2201.07858).
+
+    Attributes
+    ----------
+    member
+        Positions in ``Subgraph.nodes``, ``[m]``, grouped by seed.
+    owner
+        Which seed's graph each member belongs to, ``[m]``, ascending.
+    edge_index
+        Edges between members, ``[2, k]``, source in row 0; members at L hops have no in-edges.
+    root
+        Where each seed itself is among the members, ``[seeds]``.
+    """
+
+    member: Tensor
+    owner: Tensor
+    edge_index: Tensor
+    root: Tensor
+
+
 class Subgraph(NamedTuple):
     """Nodes and edges that L message passing layers need to compute the seeds.
 
@@ -30,6 +55,10 @@ class Subgraph(NamedTuple):
         L counts: edges into nodes within 0, ... L - 1 hops.
     degree
         In-degree in the whole graph, ``[n]``.
+    encoding
+        Positional encodings in the whole graph, ``[n, P]``, for models that ask for them.
+    egos
+        The same nodes as one graph per seed, for models that ask for it.
     """
 
     nodes: NDArray[np.int64]
@@ -37,6 +66,8 @@ class Subgraph(NamedTuple):
     num_nodes: tuple[int, ...]
     num_edges: tuple[int, ...]
     degree: Tensor
+    encoding: Tensor | None = None
+    egos: EgoGraphs | None = None
 
     @property
     def num_seeds(self) -> int:
@@ -50,4 +81,33 @@ class Subgraph(NamedTuple):
 
     def to(self, device: torch.device) -> Subgraph:
         """Tensors on a device."""
-        return self._replace(edge_index=self.edge_index.to(device), degree=self.degree.to(device))
+        return self._replace(
+            edge_index=self.edge_index.to(device),
+            degree=self.degree.to(device),
+            encoding=None if self.encoding is None else self.encoding.to(device),
+            egos=None if self.egos is None else EgoGraphs(*(part.to(device) for part in self.egos)),
+        )
+
+    def with_egos(self) -> Subgraph:
+        """The same subgraph with :class:`EgoGraphs`: as many hops around each seed alone."""
+        size, seeds = max(1, len(self.nodes)), np.arange(self.num_seeds)
+        src, dst = self.edge_index.numpy()
+        order = np.argsort(dst, kind="stable")
+        src, degree = src[order], np.bincount(dst, minlength=size)
+        indptr = np.cumsum(degree) - degree
+        # A member is the number owner * size + position, so sorting members groups them by owner.
+        members = frontier = seeds * size + seeds
+        sources, targets = [frontier[:0]], [frontier[:0]]
+        for _ in self.num_edges:
+            owner, node = np.divmod(frontier, size)
+            counts = degree[node]
+            row = np.repeat(np.arange(len(node)), counts)
+            edge = np.arange(counts.sum()) + np.repeat(indptr[node] - (np.cumsum(counts) - counts), counts)
+            sources.append(owner[row] * size + src[edge])
+            targets.append(frontier[row])
+            frontier = np.setdiff1d(sources[-1], members)
+            members = np.union1d(members, frontier)
+        places = [np.searchsorted(members, np.concatenate(keys)) for keys in (sources, targets)]
+        owner, member = np.divmod(members, size)
+        parts = (member, owner, np.stack(places), np.searchsorted(members, seeds * size + seeds))
+        return self._replace(egos=EgoGraphs(*(torch.from_numpy(part) for part in parts)))

@@ -21,9 +21,8 @@ from fimp.models.registry import ModelChoice, resolve
 from fimp.tasks.base import Network, Task, TaskKind, known_tasks
 from fimp.train.checkpoint import load_tree, load_weights, save_tree
 from fimp.train.fit import Fitted, TrainOptions, evaluate, fit
-from fimp.train.loader import EVALUATION_BATCH
+from fimp.train.loader import EVALUATION_BATCH, sampler_for
 from fimp.train.runs import WEIGHTS, RunConfig, weights_tree
-from fimp.train.sampler import NeighborSampler
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -129,7 +128,7 @@ class CellModel(ABC):
         self.network, self.epochs = fitted.network, fitted.epochs
         self.config = replace(self.config, train=train)
         if max_minutes is not None:
-            self.config = replace(self.config, planned_steps=fitted.planned_steps, steps=fitted.steps)
+            self.config = replace(self.config, **fitted.shortened)
         return self
 
     def evaluate(self, part: str = "test") -> dict[str, float]:
@@ -212,7 +211,7 @@ class CellModel(ABC):
 
     def _subgraphs(self, task: Task) -> Iterator[tuple[NDArray[np.int64], Subgraph]]:
         """All cells, some at a time, with their neighbourhoods."""
-        sampler = NeighborSampler(task.edges(self.choice), task.data.num_nodes, [-1] * self.network.hops)
+        sampler = sampler_for(task, self.choice, self.network.hops, self.config.train.fanout)
         nodes = np.arange(task.data.num_nodes)
         for start in range(0, len(nodes), EVALUATION_BATCH):
             cells = nodes[start : start + EVALUATION_BATCH]

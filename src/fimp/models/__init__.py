@@ -1,8 +1,12 @@
 """Whole networks: FIMP and each baseline in a file of its own. A new one is a file and a line here."""
 
-from fimp.models import fimp, gcn, mean, mlp
+from fimp.models import fimp, gat, gcn, gin, gps, graphmae, mean, mlp, sage
 from fimp.models.fimp import FIMP
+from fimp.models.gat import GAT
 from fimp.models.gcn import GCN
+from fimp.models.gin import GIN
+from fimp.models.gps import GPS
+from fimp.models.graphmae import GraphMAE
 from fimp.models.mlp import MLP
 from fimp.models.registry import (
     CONTROLS,
@@ -15,22 +19,33 @@ from fimp.models.registry import (
     resolve,
     resolve_all,
 )
+from fimp.models.sage import SAGE
 
 __all__ = [
     "CONTROLS",
     "FIMP",
+    "GAT",
     "GCN",
+    "GIN",
+    "GPS",
     "MLP",
+    "SAGE",
     "Backbone",
+    "GraphMAE",
     "Hyperparameters",
     "ModelChoice",
     "ModelSpec",
     "fimp",
+    "gat",
     "gcn",
+    "gin",
+    "gps",
+    "graphmae",
     "known_models",
     "mean",
     "mlp",
     "register",
     "resolve",
     "resolve_all",
+    "sage",
 ]

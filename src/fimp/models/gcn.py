@@ -7,11 +7,12 @@ from torch import Tensor, nn
 from torch_geometric.nn import GCNConv
 
 from fimp.data.subgraph import Subgraph
+from fimp.models._stack import ConvStack, adjacency, sum_weights
 from fimp.models.registry import Backbone, Hyperparameters, ModelSpec, register
 
 
-class GCN(Backbone):
-    """A projection and PyG's ``GCNConv`` layers, each with layer norm, ReLU and dropout.
+class GCN(ConvStack):
+    """PyG's ``GCNConv`` in the common stack.
 
     The symmetric normalisation uses degrees in the whole graph, so that a node's result does not depend on
     the batch it is computed in.
@@ -29,27 +30,15 @@ class GCN(Backbone):
     """
 
     def __init__(self, in_dim: int, dim: int, layers: int = 2, dropout: float = 0.1) -> None:
-        super().__init__()
-        self.out_dim, self.hops = dim, layers
-        self.input = nn.Linear(in_dim, dim)
-        self.convs = nn.ModuleList(GCNConv(dim, dim, normalize=False) for _ in range(layers))
-        self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(layers + 1))
-        self.dropout = nn.Dropout(dropout)
+        super().__init__(in_dim, dim, [GCNConv(dim, dim, normalize=False) for _ in range(layers)], dropout)
 
-    def forward(self, x: Tensor, graph: Subgraph) -> Tensor:
-        """``[n, F]`` to ``[seeds, D]``."""
-        h = self._activate(self.input(x), 0)
+    def message(self, conv: nn.Module, h: Tensor, edges: Tensor, num_dst: int, graph: Subgraph) -> Tensor:
+        """Sum over in-edges and a self-loop, each divided by the root of both ends' degrees."""
+        loops = torch.arange(num_dst, device=edges.device)
         factor = (graph.degree + 1).to(h.dtype).rsqrt()
-        for index, (edges, num_dst) in enumerate(graph.layers()):
-            loops = torch.arange(num_dst, device=edges.device).expand(2, -1)
-            edges = torch.cat([edges, loops], dim=1)
-            weight = factor[edges[0]] * factor[edges[1]]
-            h = self._activate(self.convs[index](h, edges, weight)[:num_dst], index + 1)
-        return h
-
-    def _activate(self, h: Tensor, index: int) -> Tensor:
-        out: Tensor = self.dropout(self.norms[index](h).relu())
-        return out
+        weight = sum_weights(edges, num_dst, graph) * factor[edges[0]] * factor[edges[1]]
+        weight = torch.cat([weight, factor[:num_dst].square()])
+        return conv(h, adjacency(torch.cat([edges, loops.expand(2, -1)], 1), weight, num_dst, len(h)))
 
 
 def _build(h: Hyperparameters, in_dim: int) -> Backbone:

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from torch import nn
+from torch import Tensor, nn
 
+from fimp.data.subgraph import Subgraph
 from fimp.errors import FIMPError
 
 #: Suffixes of a model's name that change the graph it is given instead of the model.
@@ -53,10 +54,20 @@ class Backbone(nn.Module):
         Number of message passing layers.
     out_dim
         Width of the states it returns.
+    pretraining_hops
+        Hops that :meth:`pretraining_loss` needs, where the model has one (``ModelSpec.pretrains``).
     """
 
     hops: int
     out_dim: int
+    pretraining_hops: int
+
+    def pretraining_loss(self, x: Tensor, graph: Subgraph) -> Tensor:
+        """Self-supervised loss on nodes' vectors ``[n, F]``, a scalar; no part of a task's head is involved.
+
+        May draw from torch's global generator, which training seeds per step.
+        """
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
@@ -76,6 +87,13 @@ class ModelSpec:
         ``build(hyperparameters, in_dim)`` makes the network; ``in_dim`` is the length of a node's vector.
     defaults
         Hyperparameters it ships with.
+    encode
+        ``encode(edge_index, num_nodes)`` gives positional encodings ``[N, P]`` of the graph the model is given,
+        controls included; it finds them in ``Subgraph.encoding``.
+    egos
+        Whether the model computes every seed in a graph of its own (``Subgraph.egos``).
+    pretrains
+        Whether training begins with a phase on ``Backbone.pretraining_loss``.
     """
 
     name: str
@@ -83,6 +101,9 @@ class ModelSpec:
     input: Literal["tokens", "vectors", "none"]
     build: Callable[[Hyperparameters, int], Backbone]
     defaults: Hyperparameters = Hyperparameters()
+    encode: Callable[[Tensor, int], Tensor] | None = None
+    egos: bool = False
+    pretrains: bool = False
 
     @property
     def trainable(self) -> bool:

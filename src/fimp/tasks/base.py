@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from fimp.data.graphs import shuffle_sources
+from fimp.data.subgraph import Subgraph
 from fimp.models.registry import Backbone, ModelChoice
 
 #: Names of the parts of a split.
@@ -33,9 +34,17 @@ class Network(nn.Module):
     hops: int
     model: Backbone
 
-    def embed(self, inputs: Any, graph: Any) -> Tensor:
+    def embed(self, inputs: Any, graph: Subgraph) -> Tensor:
         """One vector per seed, ``[seeds, D]``."""
         raise NotImplementedError
+
+    def vectors(self, inputs: Any) -> Tensor:
+        """What a model of vectors is given of the nodes, ``[n, F]``."""
+        raise NotImplementedError
+
+    def pretraining_loss(self, inputs: Any, graph: Subgraph) -> Tensor:
+        """Self-supervised loss of a model that pretrains, a scalar; it is told nothing but :meth:`vectors`."""
+        return self.model.pretraining_loss(self.vectors(inputs), graph)
 
 
 class Task(ABC):
@@ -67,8 +76,11 @@ class Task(ABC):
     seed: int
 
     @abstractmethod
-    def inputs(self, nodes: NDArray[np.int64], epoch: int) -> Any:
-        """What a model sees of some nodes: a named tuple of tensors with ``take(n)`` and ``to(device)``."""
+    def inputs(self, nodes: NDArray[np.int64], epoch: int | NDArray[np.int64]) -> Any:
+        """What a model sees of some nodes: a named tuple of tensors with ``take(n)`` and ``to(device)``.
+
+        ``epoch`` may name one for each node: what a node shows is a function of (seed, epoch, node) alone.
+        """
 
     @abstractmethod
     def state(self) -> dict[str, Any]:

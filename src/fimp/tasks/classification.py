@@ -84,12 +84,17 @@ class ClassificationNetwork(Network):
         out: Tensor = base + self.head(self.embed(inputs, graph))
         return out
 
+    def vectors(self, inputs: Labelled) -> Tensor:
+        """What a model of vectors is given of the nodes, ``[n, F]``."""
+        out: Tensor = self.encoder.vectors(inputs.content)
+        return out
+
     def embed(self, inputs: Labelled, graph: Subgraph) -> Tensor:
         """One vector per seed, ``[seeds, D]``."""
         if self.input == "none":
             raise FIMPError("embed: the model 'mean' has no states; use another model")
         if self.input == "vectors":
-            out: Tensor = self.model(self.encoder.vectors(inputs.content), graph)
+            out: Tensor = self.model(self.vectors(inputs), graph)
             return out
         question = self.question.expand(graph.num_seeds, 1, -1)
         mask = torch.ones(question.shape[:2], dtype=torch.bool, device=question.device)

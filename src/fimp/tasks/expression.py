@@ -117,12 +117,16 @@ class ExpressionNetwork(Network):
         if self.input == "none":
             return base
         if self.input == "vectors":
-            h = self.model(self.encoder.vectors(tokens), graph)
+            h = self.model(self.vectors(tokens), graph)
             learned = nn.functional.linear(h, self.head.weight, self.bias).gather(1, asked.genes)
         else:
             h = self.model(self.encoder.sources(tokens), self.encoder.queries(asked, asked.hidden), graph)
             learned = (h * self.head(asked.genes)).sum(-1) + self.bias[asked.genes]
         return base + self.deviation * learned
+
+    def vectors(self, inputs: CellTokens) -> Tensor:
+        """Visible values, which are visible and which are asked for, ``[n, 3 G]``."""
+        return self.encoder.vectors(inputs)
 
     def embed(self, inputs: CellTokens, graph: Subgraph) -> Tensor:
         """One vector per seed, ``[seeds, D]``.
@@ -133,7 +137,7 @@ class ExpressionNetwork(Network):
         if self.input == "none":
             raise FIMPError("embed: the model 'mean' has no states; use another model")
         if self.input == "vectors":
-            out: Tensor = self.model(self.encoder.vectors(inputs), graph)
+            out: Tensor = self.model(self.vectors(inputs), graph)
             return out
         seeds = inputs.take(graph.num_seeds)
         queries = self.encoder.queries(seeds, seeds.mask)
@@ -221,8 +225,8 @@ class ExpressionTask(Task):
         """Mean and deviation of genes, overall deviation, and the total of visible counts."""
         return self._state
 
-    def inputs(self, nodes: NDArray[np.int64], epoch: int) -> CellTokens:
-        """Tokens of some cells in an epoch."""
+    def inputs(self, nodes: NDArray[np.int64], epoch: int | NDArray[np.int64]) -> CellTokens:
+        """Tokens of some cells in an epoch, or in one for each."""
         return self.sampler.draw(nodes, epoch)
 
     def shown(self, nodes: NDArray[np.int64]) -> CellTokens:

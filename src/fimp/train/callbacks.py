@@ -26,10 +26,13 @@ class Clock(Callback):
         Time for training and validation, or None.
     stop_after
         End after this many steps whatever the clock says: the repetition of a run that was cut short.
+    keep_plan
+        Take all steps of the fitted plan, even if they last a little longer than the budget. The steps taken
+        are then all that it takes to repeat the run.
     """
 
-    def __init__(self, budget_seconds: float | None, stop_after: int | None) -> None:
-        self.budget_seconds, self.stop_after = budget_seconds, stop_after
+    def __init__(self, budget_seconds: float | None, stop_after: int | None, keep_plan: bool = False) -> None:
+        self.budget_seconds, self.stop_after, self.keep_plan = budget_seconds, stop_after, keep_plan
         self._before = 0.0
         self._fitted = False
 
@@ -54,7 +57,7 @@ class Clock(Callback):
                 per_step = here / max(1, step - self._start_step)
                 affordable = step + int((self.budget_seconds - here) / max(per_step, 1e-9))
                 module.planned_steps = max(step, min(module.planned_steps, affordable))
-            if here >= self.budget_seconds:
+            if here >= self.budget_seconds and not (self.keep_plan and self._fitted):
                 trainer.should_stop = True
         if step >= module.planned_steps or step == self.stop_after:
             trainer.should_stop = True

@@ -248,7 +248,7 @@ def summarise(model: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _check_same(found: RunConfig, wanted: RunConfig, folder: Path) -> None:
-    ignored = {"planned_steps", "steps", "threads", "version"}
+    ignored = {"planned_steps", "steps", "pretraining_steps", "threads", "version"}
     for name, value in asdict(wanted).items():
         other = asdict(found)[name]
         if name in ignored or other == value:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import logging
-import signal
 import tempfile
-import warnings
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import lightning
 import numpy as np
 import psutil
 import torch
-from lightning.pytorch.trainer.states import TrainerStatus
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -23,10 +21,11 @@ from fimp.errors import FIMPError
 from fimp.models.registry import ModelChoice
 from fimp.tasks.base import Network, Task
 from fimp.train.callbacks import BestCheckpoint, Clock, MetricsFile, Report, Validated, early_stopping
-from fimp.train.checkpoint import SafeCheckpointIO, load_weights, save_tree
-from fimp.train.loader import Batch, evaluation_loader, training_loader
+from fimp.train.checkpoint import load_weights, save_tree
+from fimp.train.loader import Batch, evaluation_loader, sampler_for, training_loader
 from fimp.train.module import NodeModule, concatenate, outcome_of
-from fimp.train.sampler import NeighborSampler
+from fimp.train.pretrain import Pretrained, Pretraining, pretrain, second_half
+from fimp.train.trainer import Quiet, make_trainer, run_trainer
 
 DEVICES = ("auto", "cpu", "cuda")
 
@@ -44,7 +43,8 @@ class TrainOptions:
     patience
         Validations without improvement after which training stops.
     fanout
-        Most in-neighbours that a node receives from in a training step; evaluation uses all.
+        Most in-neighbours that a node receives from in a training step; evaluation uses all, but for models that
+        compute every seed in a graph of its own (``gps``).
     device
         ``auto``, ``cpu`` or ``cuda``.
     """
@@ -95,6 +95,8 @@ class Fitted:
         Epochs begun and optimizer steps taken.
     planned_steps
         Where the learning rate schedule ends.
+    pretraining_steps
+        Optimizer steps taken before, in pretraining.
     train_seconds
         Time in training and validation, over all sittings.
     peak_memory_mb
@@ -105,8 +107,18 @@ class Fitted:
     epochs: int
     steps: int
     planned_steps: int
+    pretraining_steps: int
     train_seconds: float
     peak_memory_mb: float
+
+    @property
+    def shortened(self) -> dict[str, Any]:
+        """What repeats the run, if a time budget shortened it: fields of a run's configuration."""
+        return {
+            "planned_steps": self.planned_steps,
+            "steps": self.steps,
+            "pretraining_steps": self.pretraining_steps,
+        }
 
 
 def fit(
@@ -118,11 +130,15 @@ def fit(
     budget_seconds: float | None = None,
     planned_steps: int | None = None,
     stop_after: int | None = None,
+    pretraining_steps: int | None = None,
     resume: bool = False,
     listener: Callable[[float, str], None] | None = None,
     on_validation: Callable[[float], None] | None = None,
 ) -> Fitted:
     """Train a model on a task.
+
+    A model that pretrains does so for as many epochs as it is trained afterwards, in addition to them; of a time
+    budget it gets half. Early stopping and the choice of the best checkpoint see the second phase alone.
 
     Parameters
     ----------
@@ -132,10 +148,10 @@ def fit(
         Run folder for ``metrics.csv`` and ``checkpoints/``; a temporary one by default.
     budget_seconds
         Time for training and validation.
-    planned_steps, stop_after
+    planned_steps, stop_after, pretraining_steps
         Repeat a run that a time budget shortened: its schedule's end, and the steps it took.
     resume
-        Go on from ``checkpoints/last.safetensors`` if it is there.
+        Go on from the ``checkpoints`` in the folder, if there are any.
     listener
         Called as ``listener(share, text)`` while training goes on.
     on_validation
@@ -156,6 +172,7 @@ def fit(
                 budget_seconds=budget_seconds,
                 planned_steps=planned_steps,
                 stop_after=stop_after,
+                pretraining_steps=pretraining_steps,
                 listener=listener,
                 on_validation=on_validation,
             )
@@ -168,9 +185,25 @@ def fit(
     all_steps = epochs * per_epoch
     no_time = budget_seconds is not None and budget_seconds <= 0.0
     if not choice.spec.trainable or all_steps == 0 or stop_after == 0 or no_time:
-        return Fitted(network, 0, 0, 0, 0.0, peak_memory_mb())
+        return Fitted(network, 0, 0, 0, 0, 0.0, peak_memory_mb())
+    begun = time.monotonic()
+    pretrained = Pretrained()
+    if choice.spec.pretrains:
+        half = None if budget_seconds is None else 0.5 * budget_seconds
+        pretrained = pretrain(
+            network,
+            task,
+            choice,
+            folder,
+            Pretraining(options.accelerator, options.fanout, epochs, batch_size, half, pretraining_steps),
+            resume=resume,
+            listener=listener,
+        )
+        listener = listener and second_half(listener)
+        budget_seconds = None if budget_seconds is None else budget_seconds - (time.monotonic() - begun)
     plan = all_steps if planned_steps is None else planned_steps
     module = NodeModule(network, task, choice.hyperparameters, plan, warmup=min(100, all_steps // 10))
+    module.spent_seconds = pretrained.seconds
     mode = task.metrics[task.monitor]
     best = BestCheckpoint(folder / "checkpoints", task.monitor, mode)
     callbacks = [
@@ -182,22 +215,8 @@ def fit(
         *([Validated(on_validation, task.monitor)] if on_validation else []),
     ]
     last = folder / "checkpoints" / "last.safetensors"
-    with _Quiet():
-        trainer = lightning.Trainer(
-            accelerator="gpu" if options.accelerator == "cuda" else "cpu",
-            devices=1,
-            max_epochs=epochs,
-            gradient_clip_val=1.0,
-            deterministic="warn",
-            check_val_every_n_epoch=max(1, epochs // _VALIDATIONS),
-            num_sanity_val_steps=0,
-            callbacks=callbacks,
-            plugins=[SafeCheckpointIO()],
-            default_root_dir=folder,
-            logger=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-        )
+    with Quiet():
+        trainer = make_trainer(options.accelerator, folder, epochs, callbacks, max(1, epochs // _VALIDATIONS))
         folder.mkdir(parents=True, exist_ok=True)
         _train(trainer, module, task, choice, options, last if resume and last.exists() else None, batch_size)
         _select(trainer, module, best, mode, task, choice, options)
@@ -207,6 +226,7 @@ def fit(
         epochs_begun,
         trainer.global_step,
         module.planned_steps,
+        pretrained.steps,
         module.spent_seconds,
         peak_memory_mb(),
     )
@@ -222,20 +242,9 @@ def _train(
     batch_size: int,
 ) -> None:
     hops = module.network.hops
-    edges, count = task.edges(choice), task.data.num_nodes
-    train = training_loader(task, NeighborSampler(edges, count, [options.fanout] * hops, task.seed), batch_size)
-    check = evaluation_loader(task, NeighborSampler(edges, count, [-1] * hops), task.split["val"])
-    handler = signal.getsignal(signal.SIGINT)
-    try:
-        trainer.fit(module, train, check, ckpt_path=checkpoint, weights_only=True)
-    except SystemExit as error:
-        # Lightning shuts down on Ctrl-C, ignores further ones and exits; the caller decides what to print.
-        if trainer.state.status == TrainerStatus.INTERRUPTED:
-            raise KeyboardInterrupt from error
-        raise
-    finally:
-        with suppress(ValueError):  # not in the main thread
-            signal.signal(signal.SIGINT, handler)
+    train = training_loader(task, sampler_for(task, choice, hops, options.fanout, training=True), batch_size)
+    check = evaluation_loader(task, sampler_for(task, choice, hops, options.fanout), task.split["val"])
+    run_trainer(trainer, module, train, check, checkpoint)
 
 
 def _select(
@@ -265,7 +274,7 @@ def predict_batches(
     task: Task, choice: ModelChoice, network: Network, nodes: NDArray[np.int64], options: TrainOptions
 ) -> list[tuple[Tensor, Batch]]:
     """Predictions of a network for some nodes in evaluation mode: (prediction, batch) per batch, on the CPU."""
-    sampler = NeighborSampler(task.edges(choice), task.data.num_nodes, [-1] * network.hops)
+    sampler = sampler_for(task, choice, network.hops, options.fanout)
     device = torch.device(options.accelerator)
     was_training, before = network.training, next(network.parameters()).device
     network.to(device).eval()
@@ -311,21 +320,3 @@ def peak_memory_mb() -> float:
         lines = Path("/proc/self/status").read_text().splitlines()
         return float(next(line.split()[1] for line in lines if line.startswith("VmHWM"))) / 1024
     return float(psutil.Process().memory_info().rss) / 2**20
-
-
-class _Quiet:
-    """Silence Lightning's advice, which is addressed to its own users."""
-
-    def __enter__(self) -> None:
-        self._levels = {name: logging.getLogger(name).level for name in ("lightning.pytorch", "lightning.fabric")}
-        for name in self._levels:
-            logging.getLogger(name).setLevel(logging.ERROR)
-        self._catch = warnings.catch_warnings()
-        self._catch.__enter__()
-        warnings.filterwarnings("ignore", module="lightning.*")
-        warnings.filterwarnings("ignore", category=UserWarning, message=".*deterministic.*")
-
-    def __exit__(self, *details: object) -> None:
-        self._catch.__exit__(None, None, None)
-        for name, level in self._levels.items():
-            logging.getLogger(name).setLevel(level)

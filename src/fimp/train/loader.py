@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from fimp.data.masking import EVALUATION
 from fimp.data.subgraph import Subgraph
+from fimp.models.registry import ModelChoice
 from fimp.tasks.base import Task
 from fimp.train.sampler import NeighborSampler
 
@@ -65,13 +69,14 @@ class _Seeds(Sampler[tuple[int, NDArray[np.int64]]]):
 
 
 class _Batches(Dataset[Batch]):
-    def __init__(self, task: Task, sampler: NeighborSampler) -> None:
-        self.task, self.sampler = task, sampler
+    def __init__(self, task: Task, sampler: NeighborSampler, redrawn: NDArray[np.bool_] | None = None) -> None:
+        self.task, self.sampler, self.redrawn = task, sampler, redrawn
 
     def __getitem__(self, key: tuple[int, NDArray[np.int64]]) -> Batch:
         epoch, seeds = key
         graph = self.sampler.sample(seeds, epoch)
-        return Batch(self.task.inputs(graph.nodes, epoch), graph)
+        drawn = epoch if self.redrawn is None else np.where(self.redrawn[graph.nodes], epoch, EVALUATION)
+        return Batch(self.task.inputs(graph.nodes, drawn), graph)
 
 
 def group_nearby(
@@ -100,12 +105,65 @@ def group_nearby(
 
 def training_loader(task: Task, sampler: NeighborSampler, batch_size: int) -> DataLoader[Batch]:
     """Training seeds in groups of adjacent ones, shuffled and grouped anew in every epoch."""
-    positions = task.data.get("pos")
-    seeds = _Seeds(task.split["train"], batch_size, task.seed, True, None if positions is None else positions.numpy())
+    seeds = _Seeds(task.split["train"], batch_size, task.seed, True, _positions(task))
     return DataLoader(_Batches(task, sampler), sampler=seeds, batch_size=None)
+
+
+def pretraining_loader(task: Task, sampler: NeighborSampler, batch_size: int) -> DataLoader[Batch]:
+    """The same with all nodes as seeds.
+
+    Since vectors are what pretraining learns to reconstruct, nodes outside the training part show in every
+    epoch what they show in evaluation: their hidden values are seen by nobody.
+    """
+    redrawn = np.zeros(task.data.num_nodes, dtype=bool)
+    redrawn[task.split["train"]] = True
+    seeds = _Seeds(np.arange(len(redrawn)), batch_size, task.seed, True, _positions(task))
+    return DataLoader(_Batches(task, sampler, redrawn), sampler=seeds, batch_size=None)
 
 
 def evaluation_loader(task: Task, sampler: NeighborSampler, nodes: NDArray[np.int64]) -> DataLoader[Batch]:
     """Given seeds in order, with the fixed evaluation draw and whole neighbourhoods."""
     seeds = _Seeds(nodes, EVALUATION_BATCH, task.seed, shuffle=False)
     return DataLoader(_Batches(task, sampler), sampler=seeds, batch_size=None)
+
+
+def sampler_for(
+    task: Task, choice: ModelChoice, hops: int, fanout: int, *, training: bool = False, edges: Tensor | None = None
+) -> NeighborSampler:
+    """The sampler of the subgraphs that a model is given.
+
+    Parameters
+    ----------
+    task, choice
+        Whose graph, and which model.
+    hops
+        Hops around the seeds.
+    fanout
+        Most in-neighbours per node in training. Evaluation uses all, except for models that compute every
+        seed in a graph of its own, whose size it bounds.
+    training
+        Whether the sampler is for training.
+    edges
+        Edges in place of the task's, ``[2, E]``.
+    """
+    spec, given = choice.spec, task.edges(choice) if edges is None else edges
+    limit = fanout if training or spec.egos else -1
+    encoding = None if spec.encode is None else _encoding(task, choice, given)
+    return NeighborSampler(given, task.data.num_nodes, [limit] * hops, task.seed, encoding=encoding, egos=spec.egos)
+
+
+#: Encodings of the graphs in use: a run makes several samplers of one graph.
+_encodings: WeakKeyDictionary[Task, dict[str, tuple[Tensor, Tensor]]] = WeakKeyDictionary()
+
+
+def _encoding(task: Task, choice: ModelChoice, edges: Tensor) -> Tensor:
+    assert choice.spec.encode is not None
+    known = _encodings.setdefault(task, {})
+    if choice.name not in known or not torch.equal(known[choice.name][0], edges):
+        known[choice.name] = edges, choice.spec.encode(edges, task.data.num_nodes)
+    return known[choice.name][1]
+
+
+def _positions(task: Task) -> NDArray[np.floating] | None:
+    positions = task.data.get("pos")
+    return None if positions is None else positions.numpy()

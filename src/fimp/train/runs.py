@@ -41,7 +41,7 @@ class RunConfig:
         Seed of split, draws and weights.
     threads
         Threads of a run on a CPU: sums are rounded differently by another number of them.
-    planned_steps, steps
+    planned_steps, steps, pretraining_steps
         Where a time budget put the end of the schedule, and the steps it let the run take; None where
         no budget interfered.
     """
@@ -57,6 +57,7 @@ class RunConfig:
     threads: int = 1
     planned_steps: int | None = None
     steps: int | None = None
+    pretraining_steps: int | None = None
     version: str = field(default_factory=lambda: fimp.__version__)
 
     @property

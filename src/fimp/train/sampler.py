@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fimp.data.hashing import hash_uniform
+from fimp.data.masking import EVALUATION
 from fimp.data.subgraph import Subgraph
 from fimp.errors import FIMPError
 
@@ -15,7 +16,8 @@ from fimp.errors import FIMPError
 class NeighborSampler:
     """Samples in-neighbours hop by hop, vectorised over all nodes of a hop.
 
-    Which neighbours a node gets depends on (seed, epoch, hop, edge) alone, not on the batch.
+    Which neighbours a node gets depends on (seed, epoch, hop, edge) alone, not on the batch. With ``egos``
+    it does not depend on the hop either: a node keeps the same neighbours in the graphs of all seeds.
 
     Parameters
     ----------
@@ -27,6 +29,10 @@ class NeighborSampler:
         Most in-neighbours per node for each hop, seeds' hop first; -1 takes all. One per layer.
     seed
         Seed of the choice of neighbours.
+    encoding
+        Positional encodings ``[N, P]`` to hand over with the nodes.
+    egos
+        Add a graph of its own for every seed (:class:`fimp.data.subgraph.EgoGraphs`).
 
     Raises
     ------
@@ -34,7 +40,16 @@ class NeighborSampler:
         If a fan-out is neither positive nor -1.
     """
 
-    def __init__(self, edge_index: Tensor, num_nodes: int, fanouts: list[int], seed: int = 0) -> None:
+    def __init__(
+        self,
+        edge_index: Tensor,
+        num_nodes: int,
+        fanouts: list[int],
+        seed: int = 0,
+        *,
+        encoding: Tensor | None = None,
+        egos: bool = False,
+    ) -> None:
         if any(fanout < 1 and fanout != -1 for fanout in fanouts):
             raise FIMPError(f"NeighborSampler: fanouts={fanouts}; each must be positive, or -1 for all")
         src, dst = edge_index.numpy()
@@ -43,9 +58,10 @@ class NeighborSampler:
         self.degree = np.bincount(dst, minlength=num_nodes).astype(np.int64)
         self.indptr = np.concatenate([[0], np.cumsum(self.degree)])
         self.fanouts, self.seed = list(fanouts), seed
+        self.encoding, self.egos = encoding, egos
         self._position = np.full(num_nodes, -1, dtype=np.int64)
 
-    def sample(self, seeds: NDArray[np.int64], epoch: int = 0) -> Subgraph:
+    def sample(self, seeds: NDArray[np.int64], epoch: int = EVALUATION) -> Subgraph:
         """Subgraph around distinct seeds ``[n]``."""
         position = self._position
         parts, num_nodes = [seeds], [len(seeds)]
@@ -54,7 +70,7 @@ class NeighborSampler:
         sources, targets = [], []
         frontier = seeds
         for hop, fanout in enumerate(self.fanouts):
-            src, dst = self._neighbors(frontier, fanout, epoch, hop)
+            src, dst = self._neighbors(frontier, fanout, epoch, 0 if self.egos else hop)
             met = src[position[src] < 0]
             new = np.unique(met)
             position[new] = num_nodes[-1] + np.arange(len(new))
@@ -68,7 +84,9 @@ class NeighborSampler:
         position[nodes] = -1
         edges = np.stack([np.concatenate([*sources, nodes[:0]]), np.concatenate([*targets, nodes[:0]])])
         degree = torch.from_numpy(self.degree[nodes])
-        return Subgraph(nodes, torch.from_numpy(edges), tuple(num_nodes), tuple(num_edges), degree)
+        encoding = None if self.encoding is None else self.encoding[torch.from_numpy(nodes)]
+        graph = Subgraph(nodes, torch.from_numpy(edges), tuple(num_nodes), tuple(num_edges), degree, encoding)
+        return graph.with_egos() if self.egos else graph
 
     def _neighbors(
         self, nodes: NDArray[np.int64], fanout: int, epoch: int, hop: int

@@ -16,6 +16,7 @@ import torch
 from fimp.errors import FIMPError
 from fimp.train.checkpoint import load_tree, save_tree
 from fimp.train.fit import fit, outcomes
+from fimp.train.pretrain import PRETRAINED
 from fimp.train.runs import WEIGHTS, RunConfig, weights_tree, write_json
 
 if TYPE_CHECKING:
@@ -88,9 +89,10 @@ class Run:
         save_tree(weights_tree(task, fitted.network, fitted.epochs, reference), folder / WEIGHTS)
         save_tree({"statistics": torch.from_numpy(task.node_statistics(outcome))}, folder / STATISTICS)
         if self.budget_seconds is not None:
-            replace(config, planned_steps=fitted.planned_steps, steps=fitted.steps).save(folder)
+            replace(config, **fitted.shortened).save(folder)
         write_json(folder / "results.json", result)
-        (folder / "checkpoints" / "last.safetensors").unlink(missing_ok=True)
+        for name in ("last.safetensors", PRETRAINED):
+            (folder / "checkpoints" / name).unlink(missing_ok=True)
         return result
 
 

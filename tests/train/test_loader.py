@@ -1,0 +1,67 @@
+import numpy as np
+import pytest
+import torch
+
+from fimp.data import load_cells, simulate
+from fimp.data.masking import EVALUATION
+from fimp.models import resolve
+from fimp.tasks import ExpressionTask
+from fimp.train.loader import pretraining_loader, sampler_for, training_loader
+
+
+@pytest.fixture(scope="module")
+def task():
+    return ExpressionTask(load_cells(simulate.tissue(n_cells=120, n_genes=18, n_pairs=4, seed=2)), seed=1)
+
+
+def test_pretraining_takes_every_node_as_a_seed_once_and_anew_in_every_epoch(task):
+    loader = pretraining_loader(task, sampler_for(task, resolve("graphmae"), 1, 16, training=True), 32)
+    orders = []
+    for epoch in (0, 1, 0):
+        loader.sampler.set_epoch(epoch)
+        orders.append([int(node) for batch in loader for node in batch.graph.nodes[: batch.graph.num_seeds]])
+    assert sorted(orders[0]) == sorted(orders[1]) == list(range(120))
+    assert orders[0] == orders[2] != orders[1]
+
+
+def test_pretraining_never_sees_values_that_are_hidden_in_evaluation(task):
+    loader = pretraining_loader(task, sampler_for(task, resolve("graphmae"), 2, 16, training=True), 32)
+    held_out = np.concatenate([task.split["val"], task.split["test"]])
+    redrawn = 0
+    for epoch in range(3):
+        loader.sampler.set_epoch(epoch)
+        for batch in loader:
+            outside = np.isin(batch.graph.nodes, held_out)
+            there = task.inputs(batch.graph.nodes, EVALUATION)
+            for part, wanted in zip(batch.inputs, there, strict=True):
+                width = min(part.size(1), wanted.size(1))
+                assert torch.equal(part[outside, :width], wanted[outside, :width])
+                assert not part[outside, width:].any()
+            redrawn += int(not torch.equal(batch.inputs.values[~outside], there.values[~outside]))
+    assert redrawn > 0
+
+
+def test_evaluation_takes_all_neighbours_but_for_ego_graphs(task):
+    def most(name, training):
+        graph = sampler_for(task, resolve(name), 1, 3, training=training).sample(np.arange(120), 0)
+        return int(np.bincount(graph.edge_index[1]).max())
+
+    assert (most("sage", True), most("sage", False)) == (3, 8)
+    assert (most("gps", True), most("gps", False)) == (3, 3)
+
+
+def test_encodings_are_of_the_graph_after_its_control(task):
+    def encoding(name, edges=None):
+        return sampler_for(task, resolve(name), 1, 16, edges=edges).encoding
+
+    assert encoding("sage") is None
+    assert encoding("gps") is encoding("gps")
+    assert not encoding("gps:no-edges").any()
+    assert not torch.equal(encoding("gps:shuffled-edges"), encoding("gps"))
+    assert not encoding("gps", task.data.edge_index[:, :0]).any()
+
+
+def test_training_takes_training_nodes_alone(task):
+    loader = training_loader(task, sampler_for(task, resolve("sage"), 1, 16, training=True), 32)
+    seeds = [int(node) for batch in loader for node in batch.graph.nodes[: batch.graph.num_seeds]]
+    assert sorted(seeds) == sorted(task.split["train"].tolist())
