@@ -188,7 +188,7 @@ class ExpressionModel:
         if adata is not None:
             data = load_cells(adata, config.data)
         elif config.source is None:
-            data = unpack(load_tree(folder / DATA))
+            data = unpack(load_tree(folder / DATA), str(folder / DATA))
         else:
             data = load_cells(config.source, config.data)
         new = cls.__new__(cls)
