@@ -34,8 +34,8 @@ def pack(data: CellGraph) -> dict[str, Any]:
     return {"x": parts, **{key: data.get(key) for key in _ATTRIBUTES}}
 
 
-def unpack(stored: dict[str, Any]) -> CellGraph:
-    """The graph that :func:`pack` took apart.
+def unpack(stored: dict[str, Any], name: str = "stored data") -> CellGraph:
+    """The graph that :func:`pack` took apart; ``name`` is what messages call it, its file for instance.
 
     Raises
     ------
@@ -49,5 +49,5 @@ def unpack(stored: dict[str, Any]) -> CellGraph:
         values.check_format(full_check=True)
         rest = {key: stored[key] for key in _ATTRIBUTES}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise FIMPError(f"stored data: not a graph of cells of this version ({error}); train and save again") from error
+        raise FIMPError(f"{name}: not a graph of cells of this version ({error}); train and save again") from error
     return CellGraph(x=to_torch(values), num_nodes=values.shape[0], **rest)

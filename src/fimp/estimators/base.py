@@ -206,7 +206,7 @@ class CellModel(ABC):
     def _own_data(self, folder: Path) -> CellGraph:
         """The cells it was trained on."""
         if self.config.source is None:
-            return unpack(load_tree(folder / DATA))
+            return unpack(load_tree(folder / DATA), str(folder / DATA))
         return load_cells(self.config.source, self.config.data)
 
     def _subgraphs(self, task: Task) -> Iterator[tuple[NDArray[np.int64], Subgraph]]:
