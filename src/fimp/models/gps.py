@@ -21,24 +21,6 @@ WALK = 8
 _CHUNK = 256
 
 
-class RootGPSConv(GPSConv):
-    """PyG's ``GPSConv`` that can also compute the seeds' rows of its output alone, as a last layer needs them."""
-
-    def at_roots(self, x: Tensor, egos: EgoGraphs) -> Tensor:
-        """``forward(x, egos.edge_index, egos.owner)[egos.root]``, nothing else: ``[m, D]`` to ``[seeds, D]``."""
-        own = x[egos.root]
-        src, dst = egos.edge_index[:, torch.isin(egos.edge_index[1], egos.root)]
-        local = self.conv((x, own), torch.stack([src, egos.owner[dst]]))
-        dense, mask = to_dense_batch(x, egos.owner, batch_size=len(own))
-        attended, _ = self.attn(own[:, None], dense, dense, key_padding_mask=~mask, need_weights=False)
-        out = self.norm1(self._drop(local) + own) + self.norm2(self._drop(attended[:, 0]) + own)
-        rows: Tensor = self.norm3(out + self.mlp(out))
-        return rows
-
-    def _drop(self, h: Tensor) -> Tensor:
-        return nn.functional.dropout(h, self.dropout, self.training)
-
-
 class GPS(Backbone):
     """PyG's ``GPSConv``: message passing (``SAGEConv``) beside attention over the whole graph.
 
@@ -80,7 +62,7 @@ class GPS(Backbone):
         self.input = nn.Sequential(nn.Linear(in_dim, dim), nn.LayerNorm(dim), nn.ReLU(), nn.Dropout(dropout))
         self.position = nn.Linear(WALK, dim, bias=False)
         self.convs = nn.ModuleList(
-            RootGPSConv(
+            GPSConv(
                 dim,
                 SAGEConv(dim, dim),
                 heads,
@@ -100,7 +82,26 @@ class GPS(Backbone):
         *first, last = self.convs
         for conv in first:
             h = conv(h, graph.egos.edge_index, graph.egos.owner)
-        return last.at_roots(h, graph.egos)
+        return at_roots(last, h, graph.egos)
+
+
+def at_roots(conv: GPSConv, x: Tensor, egos: EgoGraphs) -> Tensor:
+    """``conv(x, egos.edge_index, egos.owner)[egos.root]`` without the other rows: ``[m, D]`` to ``[seeds, D]``.
+
+    Nothing reads the other rows of the last layer, which are most of what it would compute.
+    """
+
+    def drop(h: Tensor) -> Tensor:
+        return nn.functional.dropout(h, conv.dropout, conv.training)
+
+    own = x[egos.root]
+    src, dst = egos.edge_index[:, torch.isin(egos.edge_index[1], egos.root)]
+    local = conv.conv((x, own), torch.stack([src, egos.owner[dst]]))
+    dense, mask = to_dense_batch(x, egos.owner, batch_size=len(own))
+    attended, _ = conv.attn(own[:, None], dense, dense, key_padding_mask=~mask, need_weights=False)
+    out = conv.norm1(drop(local) + own) + conv.norm2(drop(attended[:, 0]) + own)
+    rows: Tensor = conv.norm3(out + conv.mlp(out))
+    return rows
 
 
 def walk_encoding(edge_index: Tensor, num_nodes: int) -> Tensor:
@@ -139,7 +140,7 @@ register(
         "GPS graph transformer on each node's neighbourhood",
         "vectors",
         _build,
-        Hyperparameters(dim=64),
+        Hyperparameters(dim=64, layers=1, lr=2e-3),
         encode=walk_encoding,
         egos=True,
     )

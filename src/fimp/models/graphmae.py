@@ -107,7 +107,7 @@ register(
         "masked graph autoencoder, then fine-tuned",
         "vectors",
         _build,
-        Hyperparameters(dim=128),
+        Hyperparameters(dim=128, lr=3e-3),
         pretrains=True,
     )
 )

@@ -37,4 +37,4 @@ def _build(h: Hyperparameters, in_dim: int) -> Backbone:
     return SAGE(in_dim, h.dim, h.layers, h.dropout)
 
 
-register(ModelSpec("sage", "GraphSAGE, mean of neighbours", "vectors", _build, Hyperparameters(dim=256)))
+register(ModelSpec("sage", "GraphSAGE, mean of neighbours", "vectors", _build, Hyperparameters(dim=256, lr=3e-3)))
