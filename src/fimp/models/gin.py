@@ -43,4 +43,8 @@ def _build(h: Hyperparameters, in_dim: int) -> Backbone:
     return GIN(in_dim, h.dim, h.layers, h.dropout)
 
 
-register(ModelSpec("gin", "graph isomorphism network, sum of neighbours", "vectors", _build, Hyperparameters(dim=256)))
+register(
+    ModelSpec(
+        "gin", "graph isomorphism network, sum of neighbours", "vectors", _build, Hyperparameters(dim=256, lr=3e-3)
+    )
+)
