@@ -127,7 +127,7 @@ class ExpressionNetwork(Network):
             h = self._vectors(tokens, graph)
             learned = nn.functional.linear(h, self.head.weight, self.bias).gather(1, asked.genes)
         else:
-            h = self.model(self._sources(tokens), self._tokens(asked, asked.hidden), graph)
+            h = self.model(*self._sources(tokens, graph), self._tokens(asked, asked.hidden), graph)
             learned = (h * self.head(asked.genes)).sum(-1) + self.bias[asked.genes]
         return base + self.deviation * learned
 
@@ -142,7 +142,7 @@ class ExpressionNetwork(Network):
         if self.input == "vectors":
             return self._vectors(tokens, graph)
         seeds = tokens.take(graph.num_seeds)
-        return mean_tokens(self.model(self._sources(tokens), self._tokens(seeds, seeds.mask), graph), seeds.mask)
+        return mean_tokens(self.model(*self._sources(tokens, graph), self._tokens(seeds, seeds.mask), graph), seeds.mask)
 
     def attention(self, tokens: CellTokens, graph: Subgraph) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Attention of the seeds' hidden genes to their neighbours' visible genes, in chunks of edges.
@@ -155,15 +155,15 @@ class ExpressionNetwork(Network):
         """
         if not isinstance(self.model, FIMP):
             raise FIMPError("attention: the model has no cross-node attention; use fimp-base")
-        asked, visible = tokens.take(graph.num_seeds).asked(), tokens.visible()
+        asked, visible = tokens.take(graph.num_seeds).asked(), tokens.take(graph.num_nodes[1]).visible()
         receivers = asked.genes.masked_fill(~asked.hidden, -1)
         senders = visible.genes.masked_fill(~visible.mask, -1)
         start = 0
-        for weights in self.model.attention(self._sources(tokens), self._tokens(asked, asked.hidden), graph):
+        queries = self._tokens(asked, asked.hidden)
+        for weights in self.model.attention(*self._sources(tokens, graph), queries, graph):
             src, dst = graph.edge_index[:, start : start + len(weights)]
             start += len(weights)
-            # Column 0 is the token that sums up the neighbour.
-            yield weights[:, :, 1:], receivers[dst], senders[src]
+            yield weights, receivers[dst], senders[src]
 
     def _standardise(self, tokens: CellTokens) -> Tensor:
         return (tokens.values - self.gene_mean[tokens.genes]) / self.gene_deviation[tokens.genes]
@@ -174,12 +174,11 @@ class ExpressionNetwork(Network):
     def _tokens(self, tokens: CellTokens, hidden: Tensor) -> Tokens:
         return self.tokenizer(tokens.genes, self._standardise(tokens), tokens.mask, hidden)
 
-    def _sources(self, tokens: CellTokens) -> Tokens:
-        shown = tokens.visible()
-        visible = self.tokenizer(shown.genes, self._standardise(shown), shown.mask)
-        cell = self.cell_token(tokens.genes, self._standardise(tokens), tokens.mask, tokens.hidden, visible)
-        mask = torch.cat([torch.ones_like(visible.mask[:, :1]), visible.mask], 1)
-        return Tokens(torch.cat([cell, visible.h], 1), mask)
+    def _sources(self, tokens: CellTokens, graph: Subgraph) -> tuple[Tensor, Tokens]:
+        """Cell tokens of all nodes, and the visible tokens of the nodes within one hop."""
+        cells = self.cell_token(tokens.genes, self._standardise(tokens), tokens.mask, tokens.hidden, self.tokenizer)
+        shown = tokens.take(graph.num_nodes[1]).visible()
+        return cells, self.tokenizer(shown.genes, self._standardise(shown), shown.mask)
 
 
 class ExpressionTask:
