@@ -8,9 +8,9 @@ from scipy import sparse
 from fimp.data import load_cells, simulate
 from fimp.errors import FIMPError
 from fimp.models import resolve
-from fimp.tasks import ExpressionOptions, ExpressionTask
-from fimp.tasks.expression import gene_statistics
-from fimp.train import TrainOptions, evaluate
+from fimp.tasks import ExpressionOptions, ExpressionTask, expression
+from fimp.tasks.expression import gene_statistics, scaled_dropout
+from fimp.train import NeighborSampler, TrainOptions, evaluate
 
 
 @pytest.fixture(scope="module")
@@ -115,3 +115,22 @@ def test_visible_normalisation_needs_counts():
     adata.X = adata.X * 0.37
     with pytest.raises(FIMPError, match="needs raw counts"):
         ExpressionTask(load_cells(adata), ExpressionOptions(normalize="visible"))
+
+
+def test_dropout_grows_where_values_are_few_and_zero_stays_zero():
+    assert scaled_dropout(0.1, 10**6) == 0.1
+    assert scaled_dropout(0.1, 20_000) == pytest.approx(0.158, abs=1e-3)
+    assert scaled_dropout(0.1, 10) == pytest.approx(0.3)
+    assert scaled_dropout(0.5, 10) == 0.5
+    assert scaled_dropout(0.0, 10) == 0.0
+
+
+def test_a_training_step_answers_a_budget_of_queries_and_evaluation_all(monkeypatch):
+    task = ExpressionTask(load_cells(simulate.tissue(n_cells=60, n_genes=18, n_pairs=4)), seed=1)
+    network = task.network(resolve("fimp-base", dim=16))
+    graph = NeighborSampler(task.data.edge_index, 60, [-1] * network.hops).sample(np.arange(20))
+    tokens = task.inputs(graph.nodes, 0)
+    asked = tokens.take(20).asked().genes.size(1)
+    monkeypatch.setattr(expression, "QUERIES_PER_STEP", 61)
+    assert network.train()(tokens, graph).shape == (20, 4)
+    assert network.eval()(tokens, graph).shape == (20, asked)

@@ -111,7 +111,7 @@ class FIMP(Backbone):
 
 
 def _build(h: Hyperparameters, in_dim: int) -> Backbone:
-    return FIMP(in_dim, h.layers, h.heads, h.dropout, h.attention_dropout)
+    return FIMP(in_dim, h.layers, h.heads, h.dropout, h.attention_dropout, edge_dropout=h.dropout)
 
 
 register(

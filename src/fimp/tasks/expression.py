@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -25,9 +25,11 @@ from fimp.nn.readout import mean_tokens
 from fimp.tasks.base import PARTS, Network
 from fimp.tokenizers import CellToken, GeneProfile, GeneTokenizer, Tokens
 
-#: Hidden genes per cell that a model of tokens answers in a training step. Its cost is proportional to them,
-#: what a step teaches is not: the cells are what there is few of.
-QUERIES_IN_TRAINING = 12
+#: Hidden genes, over all cells of a training step, that a model of tokens answers. What a step teaches grows with
+#: them, but so does its cost; where cells are few, each is asked for more.
+QUERIES_PER_STEP = 4096
+#: Training values below which models of tokens drop more than their own dropout, and the most they drop then.
+PLENTY, MOST_DROPOUT = 50_000, 0.3
 
 
 @dataclass(frozen=True)
@@ -115,11 +117,11 @@ class ExpressionNetwork(Network):
         """Predicted values of the seeds' hidden tokens, ``[seeds, K]``.
 
         Hidden tokens lead a cell's row, so K is the largest number of them; in training, models of tokens
-        answer only the first :data:`QUERIES_IN_TRAINING`, which are a random choice.
+        answer only the first ones, which are a random choice, :data:`QUERIES_PER_STEP` in all.
         """
         asked = tokens.take(graph.num_seeds).asked()
         if self.input == "tokens" and self.training:
-            asked = asked.columns(QUERIES_IN_TRAINING)
+            asked = asked.columns(-(-QUERIES_PER_STEP // graph.num_seeds))
         base = self.gene_mean[asked.genes]
         if self.input == "none":
             return base
@@ -142,7 +144,8 @@ class ExpressionNetwork(Network):
         if self.input == "vectors":
             return self._vectors(tokens, graph)
         seeds = tokens.take(graph.num_seeds)
-        return mean_tokens(self.model(*self._sources(tokens, graph), self._tokens(seeds, seeds.mask), graph), seeds.mask)
+        queries = self._tokens(seeds, seeds.mask)
+        return mean_tokens(self.model(*self._sources(tokens, graph), queries, graph), seeds.mask)
 
     def attention(self, tokens: CellTokens, graph: Subgraph) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Attention of the seeds' hidden genes to their neighbours' visible genes, in chunks of edges.
@@ -212,9 +215,9 @@ class ExpressionTask:
             parts = random_split(data.num_nodes, seed)
         self.split = dict(zip(PARTS, parts, strict=True))
         self.sampler = TokenSampler(values, _masking(data, values, options), seed, _numpy(data.scale))
-        self.gene_mean, self.gene_deviation, self.deviation = gene_statistics(
-            values[self.split["train"]], options.tokens, options.zeros
-        )
+        train = values[self.split["train"]]
+        self.train_values = int(train.nnz)
+        self.gene_mean, self.gene_deviation, self.deviation = gene_statistics(train, options.tokens, options.zeros)
 
     def inputs(self, nodes: NDArray[np.int64], epoch: int) -> CellTokens:
         """Tokens of some cells in an epoch."""
@@ -222,6 +225,10 @@ class ExpressionTask:
 
     def network(self, choice: ModelChoice) -> ExpressionNetwork:
         """The model with gene tokenizer and expression head."""
+        h = choice.hyperparameters
+        if choice.spec.input == "tokens":
+            h = replace(h, dropout=scaled_dropout(h.dropout, self.train_values))
+            choice = replace(choice, hyperparameters=h)
         return ExpressionNetwork(choice, self.gene_mean, self.gene_deviation, self.deviation)
 
     def edges(self, choice: ModelChoice) -> Tensor:
@@ -269,6 +276,15 @@ class ExpressionTask:
             "r2": float(1.0 - error.sum() / total) if total > 0 else float("nan"),
             "r2_gene": float(r2_gene.mean()),
         }
+
+
+def scaled_dropout(dropout: float, values: int) -> float:
+    """Dropout for a training part of some size, so that one default fits many cells and few.
+
+    What a network fits by chance grows with one over the root of the number of values, and so does the dropout:
+    its own from :data:`PLENTY` values on, at most :data:`MOST_DROPOUT` below.
+    """
+    return dropout * max(1.0, min(MOST_DROPOUT / max(dropout, 1e-9), (PLENTY / max(values, 1)) ** 0.5))
 
 
 def gene_statistics(values: sparse.csr_matrix, tokens: int, zeros: float) -> tuple[Tensor, Tensor, float]:

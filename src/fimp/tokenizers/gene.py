@@ -9,7 +9,6 @@ from torch.nn import functional as F
 from fimp.errors import FIMPError
 from fimp.tokenizers.base import Tokens
 
-
 #: Hidden units that a value, a single number, passes through: as many kinks as its curve can have.
 _KINKS = 32
 
