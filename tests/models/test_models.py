@@ -143,6 +143,14 @@ def test_names_that_mean_nothing_are_refused(names, message):
         resolve_all(names)
 
 
+def test_dropout_that_nobody_chose_fits_the_number_of_values():
+    choice = resolve("gcn")
+    assert choice.hyperparameters.dropout is None
+    for values, dropout in ((10**6, 0.1), (20_000, 0.158), (10, 0.3), (0, 0.3)):
+        assert choice.for_values(values).hyperparameters.dropout == pytest.approx(dropout, abs=1e-3)
+    assert resolve("gcn", dropout=0.0).for_values(10).hyperparameters.dropout == 0.0
+
+
 def test_unknown_hyperparameters_are_refused():
     with pytest.raises(FIMPError, match="'depth' is unknown"):
         resolve("gcn", depth=3)

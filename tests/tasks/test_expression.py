@@ -8,8 +8,8 @@ from scipy import sparse
 from fimp.data import load_cells, simulate
 from fimp.errors import FIMPError
 from fimp.models import resolve
-from fimp.tasks import ExpressionOptions, ExpressionTask
-from fimp.train import TrainOptions, evaluate
+from fimp.tasks import ExpressionOptions, ExpressionTask, expression
+from fimp.train import NeighborSampler, TrainOptions, evaluate
 
 
 @pytest.fixture(scope="module")
@@ -101,3 +101,14 @@ def test_visible_normalisation_needs_counts():
     adata.X = adata.X * 0.37
     with pytest.raises(FIMPError, match="needs raw counts"):
         ExpressionTask(load_cells(adata), ExpressionOptions(normalize="visible"))
+
+
+def test_a_training_step_answers_a_budget_of_queries_and_evaluation_all(monkeypatch):
+    task = ExpressionTask(load_cells(simulate.tissue(n_cells=60, n_genes=18, n_pairs=4)), seed=1)
+    network = task.network(resolve("fimp-base", dim=16))
+    graph = NeighborSampler(task.data.edge_index, 60, [-1] * network.hops).sample(np.arange(20))
+    tokens = task.inputs(graph.nodes, 0)
+    asked = tokens.take(20).asked().genes.size(1)
+    monkeypatch.setattr(expression, "QUERIES_PER_STEP", 61)
+    assert network.train()(tokens, graph).shape == (20, 4)
+    assert network.eval()(tokens, graph).shape == (20, asked)

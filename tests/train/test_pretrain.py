@@ -100,7 +100,7 @@ def test_a_comparison_keeps_what_repeats_both_phases_and_nothing_more(run_cli, t
     )  # fmt: skip
     assert (code, err) == (0, "")
     folder = out / "runs" / "graphmae" / "seed0"
-    names = {"config.yaml", "metrics.csv", "pretraining.csv", "checkpoints", "results.json"}
+    names = {"config.yaml", "metrics.csv", "pretraining.csv", "checkpoints", "results.json", "statistics.safetensors"}
     assert {path.name for path in folder.iterdir()} == names
     assert [path.name for path in (folder / "checkpoints").iterdir()] == ["best.safetensors"]
     code, text, _ = run_cli("repeat", folder)

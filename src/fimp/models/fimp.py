@@ -16,20 +16,22 @@ from fimp.tokenizers.base import Tokens
 class FIMP(Backbone):
     """Token sequences with cross-node attention learned from scratch (FIMP-base).
 
-    Two streams keep the cost low. *Sources* are what a node shows: its visible tokens, of which the first
-    sums up the node. *Queries* are what is asked of the seeds. Tokens whose value is hidden are never
-    sources, since they say nothing that the first token does not.
+    A node shows two things, and is asked a third. Its *cell token* sums it up, its *sources* are its visible
+    tokens, and *queries* are what is asked of the seeds. Tokens whose value is hidden are never sources, since
+    they say nothing that the cell token does not.
 
-    1. All layers but the last update the first source token of every node by its neighbours' sources.
-    2. The last layer updates the seeds' queries by their own sources and by their neighbours' visible tokens. The
-       neighbours' first tokens are left out here, so that what a message says can be read token by token.
+    1. Summaries: in every layer but the last, the cell tokens hear their neighbours' cell tokens. That is one
+       token per node, so these hops are cheap; they tell a node where in the tissue it lies.
+    2. The last layer updates the seeds' queries by their own cell token and sources, and by their neighbours'
+       sources. The neighbours' cell tokens are left out here, so that what a message says can be read token by
+       token.
 
     Parameters
     ----------
     dim
         Model width D.
     layers
-        Number of message passing layers, at least 1.
+        Hops that summaries travel, at least 1.
     heads
         Attention heads.
     dropout, attention_dropout, edge_dropout
@@ -39,7 +41,7 @@ class FIMP(Backbone):
     def __init__(
         self,
         dim: int,
-        layers: int = 1,
+        layers: int = 2,
         heads: int = 4,
         dropout: float = 0.1,
         attention_dropout: float = 0.0,
@@ -58,17 +60,19 @@ class FIMP(Backbone):
                 own=own,
             )
 
-        self.summaries = nn.ModuleList(layer(own=False) for _ in range(layers - 1))
+        self.summaries = nn.ModuleList(layer(own=False) for _ in range(layers))
         self.last = layer(own=True)
         self.norm = nn.LayerNorm(dim)
 
-    def forward(self, sources: Tokens, queries: Tokens, graph: Subgraph) -> Tensor:
+    def forward(self, cells: Tensor, sources: Tokens, queries: Tokens, graph: Subgraph) -> Tensor:
         """States of the seeds' queries.
 
         Parameters
         ----------
+        cells
+            Cell tokens of all nodes of the subgraph, ``[n, 1, D]``.
         sources
-            Visible tokens of all nodes of the subgraph, ``h [n, S, D]``; token 0 sums up the node.
+            Visible tokens of the nodes within one hop, ``h [n_1, S, D]``.
         queries
             Tokens asked of the seeds, ``h [seeds, T, D]``.
         graph
@@ -79,30 +83,35 @@ class FIMP(Backbone):
         Tensor
             ``[seeds, T, D]``.
         """
-        told, queries, edges, own_mask = self._until_last(sources, queries, graph)
-        return self.norm(self.last(queries.h, told, edges, own_mask))
+        asking, own, edges = self._until_last(cells, sources, queries, graph)
+        return self.norm(self.last(asking, sources, edges, own))
 
     @torch.no_grad()
-    def attention(self, sources: Tokens, queries: Tokens, graph: Subgraph, chunk: int = 1024) -> Iterator[Tensor]:
-        """Attention of the last layer along its edges, mean over heads, in chunks ``[<= chunk, T, S]``."""
-        told, queries, edges, _ = self._until_last(sources, queries, graph)
-        for start in range(0, edges.size(1), chunk):
-            yield self.last.attention(queries.h, told, edges[:, start : start + chunk])
+    def attention(
+        self, cells: Tensor, sources: Tokens, queries: Tokens, graph: Subgraph, chunk: int = 1024
+    ) -> Iterator[Tensor]:
+        """Attention of the last layer along its edges, mean over heads, in chunks ``[<= chunk, T, S]``.
 
-    def _until_last(self, sources: Tokens, queries: Tokens, graph: Subgraph) -> tuple[Tokens, Tokens, Tensor, Tensor]:
-        """What the last layer takes: sources for neighbours, queries, edges, and the seeds' mask of own sources."""
-        *first, (edges, _) = graph.layers()
-        for layer, (inner, count) in zip(self.summaries, first, strict=True):
-            summary = layer(sources.h[:count, :1], sources, inner)
-            sources = Tokens(torch.cat([summary, sources.h[:count, 1:]], 1), sources.mask[:count])
-        summed_up = sources.h[: graph.num_seeds, :1]
-        own_mask = sources.mask[: graph.num_seeds]
-        told = torch.cat([torch.zeros_like(sources.mask[:, :1]), sources.mask[:, 1:]], 1)
-        return Tokens(sources.h, told), Tokens(queries.h + summed_up, queries.mask), edges, own_mask
+        Arguments as in :meth:`forward`.
+        """
+        asking, _, edges = self._until_last(cells, sources, queries, graph)
+        for start in range(0, edges.size(1), chunk):
+            yield self.last.attention(asking, sources, edges[:, start : start + chunk])
+
+    def _until_last(
+        self, cells: Tensor, sources: Tokens, queries: Tokens, graph: Subgraph
+    ) -> tuple[Tensor, Tokens, Tensor]:
+        """What the last layer takes: queries, the seeds' own tokens, and edges."""
+        edges = graph.edge_index
+        for layer, (edges, count) in zip(self.summaries, graph.layers(), strict=True):
+            cells = layer(cells[:count], Tokens(cells, torch.ones_like(cells[:, :, 0], dtype=torch.bool)), edges)
+        seeds = graph.num_seeds
+        mask = torch.cat([torch.ones_like(sources.mask[:seeds, :1]), sources.mask[:seeds]], 1)
+        return queries.h + cells, Tokens(torch.cat([cells, sources.h[:seeds]], 1), mask), edges
 
 
 def _build(h: Hyperparameters, in_dim: int) -> Backbone:
-    return FIMP(in_dim, h.layers, h.heads, h.dropout, h.attention_dropout)
+    return FIMP(in_dim, h.layers, h.heads, h.decided_dropout, h.attention_dropout, edge_dropout=h.decided_dropout)
 
 
 register(
@@ -111,6 +120,6 @@ register(
         "cross-node attention between tokens, learned from scratch",
         "tokens",
         _build,
-        Hyperparameters(dim=128, layers=1, lr=3e-3, weight_decay=0.05),
+        Hyperparameters(dim=128, layers=2, lr=3e-3, weight_decay=0.05),
     )
 )

@@ -51,7 +51,7 @@ class GAT(ConvStack):
 
 
 def _build(h: Hyperparameters, in_dim: int) -> Backbone:
-    return GAT(in_dim, h.dim, h.layers, h.heads, h.dropout, h.attention_dropout)
+    return GAT(in_dim, h.dim, h.layers, h.heads, h.decided_dropout, h.attention_dropout)
 
 
 register(ModelSpec("gat", "graph attention network", "vectors", _build, Hyperparameters(dim=256)))

@@ -42,7 +42,7 @@ class GCN(ConvStack):
 
 
 def _build(h: Hyperparameters, in_dim: int) -> Backbone:
-    return GCN(in_dim, h.dim, h.layers, h.dropout)
+    return GCN(in_dim, h.dim, h.layers, h.decided_dropout)
 
 
 register(ModelSpec("gcn", "graph convolutional network", "vectors", _build, Hyperparameters(dim=256)))

@@ -40,7 +40,7 @@ class GIN(ConvStack):
 
 
 def _build(h: Hyperparameters, in_dim: int) -> Backbone:
-    return GIN(in_dim, h.dim, h.layers, h.dropout)
+    return GIN(in_dim, h.dim, h.layers, h.decided_dropout)
 
 
 register(

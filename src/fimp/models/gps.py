@@ -131,7 +131,7 @@ def walk_encoding(edge_index: Tensor, num_nodes: int) -> Tensor:
 
 
 def _build(h: Hyperparameters, in_dim: int) -> Backbone:
-    return GPS(in_dim, h.dim, h.layers, h.heads, h.dropout, h.attention_dropout)
+    return GPS(in_dim, h.dim, h.layers, h.heads, h.decided_dropout, h.attention_dropout)
 
 
 register(

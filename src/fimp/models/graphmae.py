@@ -98,7 +98,7 @@ def scaled_cosine_error(out: Tensor, x: Tensor) -> Tensor:
 
 
 def _build(h: Hyperparameters, in_dim: int) -> Backbone:
-    return GraphMAE(in_dim, h.dim, h.layers, h.heads, h.dropout, h.attention_dropout)
+    return GraphMAE(in_dim, h.dim, h.layers, h.heads, h.decided_dropout, h.attention_dropout)
 
 
 register(

@@ -45,7 +45,7 @@ class MLP(Backbone):
 
 
 def _build(h: Hyperparameters, in_dim: int) -> Backbone:
-    return MLP(in_dim, h.dim, h.layers, h.dropout)
+    return MLP(in_dim, h.dim, h.layers, h.decided_dropout)
 
 
 register(ModelSpec("mlp", "perceptron on the node alone, no graph", "vectors", _build, Hyperparameters(dim=256)))

@@ -31,7 +31,8 @@ class Hyperparameters:
     heads
         Attention heads, where the model has any.
     dropout, attention_dropout
-        Probabilities of dropping hidden values and attention weights.
+        Probabilities of dropping hidden values and attention weights. No dropout given means one that fits the
+        number of training values (:meth:`ModelChoice.for_values`).
     lr, weight_decay
         Peak learning rate and decoupled weight decay of AdamW.
     """
@@ -39,10 +40,15 @@ class Hyperparameters:
     dim: int = 128
     layers: int = 2
     heads: int = 4
-    dropout: float = 0.1
+    dropout: float | None = None
     attention_dropout: float = 0.0
     lr: float = 1e-3
     weight_decay: float = 1e-2
+
+    @property
+    def decided_dropout(self) -> float:
+        """Dropout; 0.1 where nobody has decided."""
+        return 0.1 if self.dropout is None else self.dropout
 
 
 class Backbone(nn.Module):
@@ -140,6 +146,21 @@ class ModelChoice:
     spec: ModelSpec
     control: str | None
     hyperparameters: Hyperparameters
+
+    def for_values(self, values: int) -> ModelChoice:
+        """The same with a dropout, where none is given: :func:`default_dropout` of the number of training values."""
+        if self.hyperparameters.dropout is not None:
+            return self
+        return replace(self, hyperparameters=replace(self.hyperparameters, dropout=default_dropout(values)))
+
+
+def default_dropout(values: int) -> float:
+    """Dropout for a number of training values, so that one default fits many cells and few.
+
+    What a network fits by chance grows with one over the root of the number of values, and so does the dropout: 0.1
+    from 50,000 values on, at most 0.3 below.
+    """
+    return min(0.3, 0.1 * max(1.0, (50_000 / max(values, 1)) ** 0.5))
 
 
 def known_models() -> dict[str, ModelSpec]:

@@ -34,7 +34,7 @@ class SAGE(ConvStack):
 
 
 def _build(h: Hyperparameters, in_dim: int) -> Backbone:
-    return SAGE(in_dim, h.dim, h.layers, h.dropout)
+    return SAGE(in_dim, h.dim, h.layers, h.decided_dropout)
 
 
 register(ModelSpec("sage", "GraphSAGE, mean of neighbours", "vectors", _build, Hyperparameters(dim=256, lr=3e-3)))

@@ -108,7 +108,7 @@ class FIMPLayer(nn.Module):
         self.ffn = FeedForward(dim, 2 * dim)
         self.dropout = FeatureDropout(dropout)
 
-    def forward(self, queries: Tensor, sources: Tokens, edge_index: Tensor, own_mask: Tensor | None = None) -> Tensor:
+    def forward(self, queries: Tensor, sources: Tokens, edge_index: Tensor, own: Tokens | None = None) -> Tensor:
         """Update the queries of the first nodes from the sources of all.
 
         Parameters
@@ -119,18 +119,21 @@ class FIMPLayer(nn.Module):
             ``h [N, S, D]`` and ``mask [N, S]``.
         edge_index
             ``[2, E]``, source in row 0.
-        own_mask
-            Which of its own source tokens a node attends to ``[N_dst, S]``, where these are not the ones it
+        own
+            Source tokens that a node shows to itself ``h [N_dst, S', D]``, where these are not the ones it
             shows to neighbours.
         """
-        count = len(queries)
-        asking, sources = self.norm_query(queries), Tokens(self.norm_source(sources.h), sources.mask)
+        asking, told = self.norm_query(queries), self.norm_source(sources.h)
         if self.training and self.edge_dropout > 0.0:
             edge_index = edge_index[:, torch.rand(edge_index.size(1), device=edge_index.device) >= self.edge_dropout]
-        heard = self.conv((sources.h, asking), edge_index, (sources.mask, None))
+        heard = self.conv((told, asking), edge_index, (sources.mask, None))
         if self.own is not None:
-            own_mask = sources.mask[:count] if own_mask is None else own_mask
-            heard = heard + self.own(asking, Tokens(sources.h[:count], own_mask))
+            count = len(queries)
+            if own is None:
+                mine = Tokens(told[:count], sources.mask[:count])
+            else:
+                mine = Tokens(self.norm_source(own.h), own.mask)
+            heard = heard + self.own(asking, mine)
         queries = queries + self.dropout(heard)
         return queries + self.dropout(self.ffn(self.norm_ffn(queries)))
 

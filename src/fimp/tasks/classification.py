@@ -53,7 +53,7 @@ class ClassificationNetwork(Network):
     choice
         Model and hyperparameters.
     encoder
-        Module with ``out_dim``, ``vectors(content)`` and ``sources(content)``, such as
+        Module with ``out_dim``, ``vectors(content)`` and ``told(content, graph)``, such as
         :class:`fimp.tokenizers.CellEncoder`; None for a model that takes no input.
     log_prior
         Log frequency of each class among training nodes, ``[C]``.
@@ -98,7 +98,7 @@ class ClassificationNetwork(Network):
             return out
         question = self.question.expand(graph.num_seeds, 1, -1)
         mask = torch.ones(question.shape[:2], dtype=torch.bool, device=question.device)
-        states: Tensor = self.model(self.encoder.sources(inputs.content), Tokens(question, mask), graph)
+        states: Tensor = self.model(*self.encoder.told(inputs.content, graph), Tokens(question, mask), graph)
         return states[:, 0]
 
 

@@ -25,9 +25,9 @@ from fimp.nn.readout import mean_tokens
 from fimp.tasks.base import Network, Task, TaskKind, register
 from fimp.tokenizers import CellEncoder
 
-#: Hidden genes per cell that a model of tokens answers in a training step. Its cost is proportional to them,
-#: what a step teaches is not: the cells are what there is few of.
-QUERIES_IN_TRAINING = 12
+#: Hidden genes, over all cells of a training step, that a model of tokens answers. What a step teaches grows with
+#: them, but so does its cost; where cells are few, each is asked for more.
+QUERIES_PER_STEP = 4096
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class ExpressionNetwork(Network):
         self.bias = nn.Parameter(torch.zeros(genes), requires_grad=choice.spec.trainable)
         self.hops = 0
         if self.input != "none":
-            self.encoder = CellEncoder(self.input, gene_mean, gene_deviation, h.dim, h.dropout)
+            self.encoder = CellEncoder(self.input, gene_mean, gene_deviation, h.dim, h.decided_dropout)
             self.model = choice.spec.build(h, self.encoder.out_dim)
             self.hops = self.model.hops
             # An embedding is a linear layer of which only the asked genes' rows are computed.
@@ -108,11 +108,11 @@ class ExpressionNetwork(Network):
         """Predicted values of the seeds' hidden tokens, ``[seeds, K]``.
 
         Hidden tokens lead a cell's row, so K is the largest number of them; in training, models of tokens
-        answer only the first :data:`QUERIES_IN_TRAINING`, which are a random choice.
+        answer only the first ones, which are a random choice, :data:`QUERIES_PER_STEP` in all.
         """
         asked = tokens.take(graph.num_seeds).asked()
         if self.input == "tokens" and self.training:
-            asked = asked.columns(QUERIES_IN_TRAINING)
+            asked = asked.columns(-(-QUERIES_PER_STEP // graph.num_seeds))
         base = self.gene_mean[asked.genes]
         if self.input == "none":
             return base
@@ -120,7 +120,7 @@ class ExpressionNetwork(Network):
             h = self.model(self.vectors(tokens), graph)
             learned = nn.functional.linear(h, self.head.weight, self.bias).gather(1, asked.genes)
         else:
-            h = self.model(self.encoder.sources(tokens), self.encoder.queries(asked, asked.hidden), graph)
+            h = self.model(*self.encoder.told(tokens, graph), self.encoder.queries(asked, asked.hidden), graph)
             learned = (h * self.head(asked.genes)).sum(-1) + self.bias[asked.genes]
         return base + self.deviation * learned
 
@@ -141,7 +141,7 @@ class ExpressionNetwork(Network):
             return out
         seeds = inputs.take(graph.num_seeds)
         queries = self.encoder.queries(seeds, seeds.mask)
-        return mean_tokens(self.model(self.encoder.sources(inputs), queries, graph), seeds.mask)
+        return mean_tokens(self.model(*self.encoder.told(inputs, graph), queries, graph), seeds.mask)
 
     def attention(self, tokens: CellTokens, graph: Subgraph) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Attention of the seeds' hidden genes to their neighbours' visible genes, in chunks of edges.
@@ -154,16 +154,15 @@ class ExpressionNetwork(Network):
         """
         if not isinstance(self.model, FIMP):
             raise FIMPError("attention: the model has no cross-node attention; use fimp-base")
-        asked, visible = tokens.take(graph.num_seeds).asked(), tokens.visible()
+        asked, visible = tokens.take(graph.num_seeds).asked(), tokens.take(graph.num_nodes[1]).visible()
         receivers = asked.genes.masked_fill(~asked.hidden, -1)
         senders = visible.genes.masked_fill(~visible.mask, -1)
-        sources, queries = self.encoder.sources(tokens), self.encoder.queries(asked, asked.hidden)
+        queries = self.encoder.queries(asked, asked.hidden)
         start = 0
-        for weights in self.model.attention(sources, queries, graph):
+        for weights in self.model.attention(*self.encoder.told(tokens, graph), queries, graph):
             src, dst = graph.edge_index[:, start : start + len(weights)]
             start += len(weights)
-            # Column 0 is the token that sums up the neighbour.
-            yield weights[:, :, 1:], receivers[dst], senders[src]
+            yield weights, receivers[dst], senders[src]
 
 
 class ExpressionTask(Task):
@@ -219,10 +218,11 @@ class ExpressionTask(Task):
             "gene_deviation": gene_deviation,
             "deviation": deviation,
             "visible_total": visible_total,
+            "values": int(training.nnz),
         }
 
     def state(self) -> dict[str, Any]:
-        """Mean and deviation of genes, overall deviation, and the total of visible counts."""
+        """Mean and deviation of genes, overall deviation, total of visible counts, and number of values."""
         return self._state
 
     def inputs(self, nodes: NDArray[np.int64], epoch: int | NDArray[np.int64]) -> CellTokens:
@@ -236,6 +236,7 @@ class ExpressionTask(Task):
     def network(self, choice: ModelChoice) -> ExpressionNetwork:
         """The model with gene tokenizer and expression head."""
         measured = self._state
+        choice = choice.for_values(measured["values"])
         return ExpressionNetwork(choice, measured["gene_mean"], measured["gene_deviation"], measured["deviation"])
 
     def loss(self, prediction: Tensor, inputs: CellTokens) -> Tensor:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from fimp.data.masking import CellTokens
+from fimp.data.subgraph import Subgraph
 from fimp.tokenizers.base import Tokens
 from fimp.tokenizers.gene import CellToken, GeneTokenizer
 from fimp.tokenizers.profile import GeneProfile
@@ -54,13 +54,11 @@ class CellEncoder(nn.Module):
         out: Tensor = self.profile(tokens.genes, self._standardise(tokens), tokens.mask, tokens.hidden)
         return out
 
-    def sources(self, tokens: CellTokens) -> Tokens:
-        """The token that sums up the cell, then its visible genes: ``[n, 1 + most visible genes of a cell, D]``."""
-        shown = tokens.visible()
-        visible = self.tokenizer(shown.genes, self._standardise(shown), shown.mask)
-        cell = self.cell_token(tokens.genes, self._standardise(tokens), tokens.mask, tokens.hidden, visible)
-        mask = torch.cat([torch.ones_like(visible.mask[:, :1]), visible.mask], 1)
-        return Tokens(torch.cat([cell, visible.h], 1), mask)
+    def told(self, tokens: CellTokens, graph: Subgraph) -> tuple[Tensor, Tokens]:
+        """Tokens that sum up the cells ``[n, 1, D]``, and the visible genes of those within one hop ``[n_1, S, D]``."""
+        cells = self.cell_token(tokens.genes, self._standardise(tokens), tokens.mask, tokens.hidden, self.tokenizer)
+        shown = tokens.take(graph.num_nodes[1]).visible()
+        return cells, self.tokenizer(shown.genes, self._standardise(shown), shown.mask)
 
     def queries(self, tokens: CellTokens, hidden: Tensor) -> Tokens:
         """Gene tokens with the values of ``hidden [n, T]`` hidden: ``[n, T, D]``."""

@@ -9,6 +9,9 @@ from torch.nn import functional as F
 from fimp.errors import FIMPError
 from fimp.tokenizers.base import Tokens
 
+#: Hidden units that a value, a single number, passes through: as many kinks as its curve can have.
+_KINKS = 32
+
 
 class GeneTokenizer(nn.Module):
     """Combine a gene embedding with a projection of the gene's value (paper section 3.1, equation 5).
@@ -56,7 +59,7 @@ class GeneTokenizer(nn.Module):
             self.gene = nn.Embedding.from_pretrained(embedding.clone(), freeze=freeze)
         width = self.gene.embedding_dim
         self.to_dim = nn.Identity() if width == dim else nn.Linear(width, dim)
-        self.value = nn.Sequential(nn.Linear(1, dim), nn.GELU(), nn.Linear(dim, dim))
+        self.value = nn.Sequential(nn.Linear(1, _KINKS), nn.GELU(), nn.Linear(_KINKS, dim))
         self.slope = nn.Embedding(num_genes, dim)
         nn.init.normal_(self.slope.weight, std=0.1)
         self.mask_token = nn.Parameter(torch.zeros(dim))
@@ -120,33 +123,34 @@ class CellToken(nn.Module):
         self.start = nn.Parameter(0.1 * torch.randn(dim))
         self.update = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim))
 
-    def forward(self, genes: Tensor, values: Tensor, mask: Tensor, hidden: Tensor, visible: Tokens) -> Tensor:
+    def forward(self, genes: Tensor, values: Tensor, mask: Tensor, hidden: Tensor, tokenizer: GeneTokenizer) -> Tensor:
         """Make the token.
 
         Parameters
         ----------
         genes, values, mask, hidden
             All tokens of a cell, ``[N, T]``, as for :class:`GeneTokenizer`.
-        visible
-            Its visible gene tokens, ``[N, S, D]``.
+        tokenizer
+            What makes the gene tokens.
 
         Returns
         -------
         Tensor
             ``[N, 1, D]``.
         """
-        weight = F.dropout(mask.to(visible.h.dtype), self.dropout, self.training)
+        weight = F.dropout(mask.to(values.dtype), self.dropout, self.training)
         seen, unseen = weight.masked_fill(hidden, 0.0), weight.masked_fill(~hidden, 0.0)
-        total = (
-            self._sum("value", genes, values.masked_fill(hidden | ~mask, 0.0) * seen)
-            + self._sum("seen", genes, seen)
-            + self._sum("hidden", genes, unseen)
+        shown = values.masked_fill(hidden | ~mask, 0.0)
+        # The tables learn slowly on their own; those of the gene tokens, which every layer trains, give them a start.
+        gene, slope = 0.2 * tokenizer.to_dim(tokenizer.gene.weight), 0.2 * tokenizer.slope.weight
+        total = self.start + (
+            self._sum("value", slope, genes, shown * seen)
+            + self._sum("seen", gene, genes, seen)
+            + self._sum("hidden", gene, genes, unseen)
         )
-        # The tables learn slowly on their own; gene tokens, which every layer trains, give them a start.
-        total = total + self.start + 0.2 * visible.h.sum(1)
         return (total + self.update(total)).unsqueeze(1)
 
-    def _sum(self, name: str, genes: Tensor, weight: Tensor) -> Tensor:
+    def _sum(self, name: str, start: Tensor, genes: Tensor, weight: Tensor) -> Tensor:
         table = self.tables[name]
         assert isinstance(table, nn.Embedding)
-        return F.embedding_bag(genes, table.weight, per_sample_weights=weight, mode="sum")
+        return F.embedding_bag(genes, table.weight + start, per_sample_weights=weight, mode="sum")

@@ -20,6 +20,7 @@ from torch import Tensor
 from fimp.errors import FIMPError
 from fimp.models.registry import ModelChoice
 from fimp.tasks.base import Network, Task
+from fimp.train.averaging import WeightAverage
 from fimp.train.callbacks import BestCheckpoint, Clock, MetricsFile, Report, Validated, early_stopping
 from fimp.train.checkpoint import load_weights, save_tree
 from fimp.train.loader import Batch, evaluation_loader, sampler_for, training_loader
@@ -207,6 +208,7 @@ def fit(
     mode = task.metrics[task.monitor]
     best = BestCheckpoint(folder / "checkpoints", task.monitor, mode)
     callbacks = [
+        WeightAverage(),
         Clock(budget_seconds, stop_after),
         early_stopping(task.monitor, mode, options.patience),
         MetricsFile(folder / "metrics.csv"),

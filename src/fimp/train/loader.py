@@ -104,20 +104,23 @@ def group_nearby(
 
 
 def training_loader(task: Task, sampler: NeighborSampler, batch_size: int) -> DataLoader[Batch]:
-    """Training seeds in groups of adjacent ones, shuffled and grouped anew in every epoch."""
-    seeds = _Seeds(task.split["train"], batch_size, task.seed, True, _positions(task))
-    return DataLoader(_Batches(task, sampler), sampler=seeds, batch_size=None)
+    """Training seeds in groups of adjacent ones, shuffled and grouped anew in every epoch.
+
+    Nodes are drawn anew in every epoch, but for those of validation and test: as neighbours they show what they show
+    in evaluation, so that their hidden values reach no model at any time.
+    """
+    return _redrawn(task, sampler, task.split["train"], batch_size)
 
 
 def pretraining_loader(task: Task, sampler: NeighborSampler, batch_size: int) -> DataLoader[Batch]:
-    """The same with all nodes as seeds.
+    """The same with all nodes as seeds, whose vectors a model learns to reconstruct."""
+    return _redrawn(task, sampler, np.arange(task.data.num_nodes), batch_size)
 
-    Since vectors are what pretraining learns to reconstruct, nodes outside the training part show in every
-    epoch what they show in evaluation: their hidden values are seen by nobody.
-    """
-    redrawn = np.zeros(task.data.num_nodes, dtype=bool)
-    redrawn[task.split["train"]] = True
-    seeds = _Seeds(np.arange(len(redrawn)), batch_size, task.seed, True, _positions(task))
+
+def _redrawn(task: Task, sampler: NeighborSampler, nodes: NDArray[np.int64], batch_size: int) -> DataLoader[Batch]:
+    redrawn = np.ones(task.data.num_nodes, dtype=bool)
+    redrawn[np.concatenate([task.split["val"], task.split["test"]])] = False
+    seeds = _Seeds(nodes, batch_size, task.seed, True, _positions(task))
     return DataLoader(_Batches(task, sampler, redrawn), sampler=seeds, batch_size=None)
 
 

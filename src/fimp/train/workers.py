@@ -50,6 +50,7 @@ class _Worker(Generic[J]):
     process: BaseProcess
     pipe: Connection
     job: J | None = None
+    heard: bool = False
 
 
 class Workers(Generic[J]):
@@ -92,7 +93,7 @@ class Workers(Generic[J]):
     def submit(self, job: J) -> None:
         """Give a job to a free worker."""
         worker = next(worker for worker in self._workers if worker.job is None)
-        worker.job = job
+        worker.job, worker.heard = job, False
         worker.pipe.send(job)
 
     def events(self) -> Iterator[tuple[J, str, Any]]:
@@ -116,6 +117,7 @@ class Workers(Generic[J]):
                     f"{job.title}: its process ended with code "
                     f"{worker.process.exitcode}, perhaps for lack of memory; go on with --resume and fewer --jobs"
                 ) from None
+            worker.heard = True
             if kind == "mistake":
                 raise FIMPError(content)
             if kind == "bug":
@@ -127,9 +129,12 @@ class Workers(Generic[J]):
     def stop(self) -> None:
         """End all processes; those at work keep their last finished epoch."""
         for worker in self._workers:
-            if worker.job is not None and worker.process.pid is not None:
+            if worker.heard and worker.process.pid is not None:
                 with suppress(ProcessLookupError):
                     os.kill(worker.process.pid, signal.SIGINT)
+            else:
+                # Still importing, or at nothing that is worth keeping.
+                worker.process.kill()
             worker.pipe.close()
         for worker in self._workers:
             worker.process.join(_GRACE)

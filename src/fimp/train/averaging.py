@@ -1,0 +1,79 @@
+"""A moving average of the weights, which is what is validated, kept and used."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor
+
+#: Share of the average that a step keeps, once there are enough steps to average over.
+DECAY = 0.99
+
+
+class WeightAverage(Callback):
+    """Keeps an exponential moving average of the weights, for every model alike.
+
+    Where cells are few, the weights of single steps jump about while the learning rate is high, and the best of
+    some noisy validations is then little more than luck. The average holds still. Lightning's own callback
+    copies the whole module, and with it the task and its data.
+
+    The average stands in ``state_dict`` of a checkpoint, the weights themselves in ``current``.
+    """
+
+    def __init__(self) -> None:
+        self.average: dict[str, Tensor] | None = None
+
+    def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        """Begin with the first weights, unless a checkpoint brought an average."""
+        if self.average is None:
+            self.average = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+        device = module.device
+        self.average = {name: tensor.to(device) for name, tensor in self.average.items()}
+
+    @torch.no_grad()
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, module: lightning.LightningModule, outputs: Any, batch: Any, index: int
+    ) -> None:
+        """Move towards the weights of this step; the first steps are forgotten sooner."""
+        assert self.average is not None
+        kept = min(DECAY, trainer.global_step / (trainer.global_step + 10))
+        for name, tensor in module.state_dict().items():
+            self.average[name].lerp_(tensor, 1.0 - kept)
+
+    def on_validation_epoch_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        """Validate the average."""
+        self._swap(module)
+
+    def on_validation_epoch_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        """Train on with the weights themselves."""
+        self._swap(module)
+
+    def on_train_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        """Leave the average in the module."""
+        self._swap(module)
+
+    def on_save_checkpoint(
+        self, trainer: lightning.Trainer, module: lightning.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Write both."""
+        if self.average is not None:
+            checkpoint["current"], checkpoint["state_dict"] = checkpoint["state_dict"], dict(self.average)
+
+    def on_load_checkpoint(
+        self, trainer: lightning.Trainer, module: lightning.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Restore both; Lightning has put the average where the weights belong."""
+        self.average = {name: tensor.clone() for name, tensor in checkpoint["state_dict"].items()}
+        module.load_state_dict(checkpoint["current"])
+
+    @torch.no_grad()
+    def _swap(self, module: lightning.LightningModule) -> None:
+        if self.average is None:
+            return
+        for name, tensor in module.state_dict().items():
+            kept = tensor.clone()
+            tensor.copy_(self.average[name])
+            self.average[name] = kept

@@ -1,0 +1,33 @@
+import torch
+
+from fimp.train.averaging import DECAY, WeightAverage
+
+
+class Trainer:
+    global_step = 0
+
+
+def test_the_average_follows_the_weights_and_takes_their_place_where_it_counts():
+    trainer, module, average = Trainer(), torch.nn.Linear(1, 1, bias=False), WeightAverage()
+    module.device = torch.device("cpu")
+    torch.nn.init.zeros_(module.weight)
+    average.on_train_start(trainer, module)
+    expected = 0.0
+    for step in range(1, 2001):
+        trainer.global_step = step
+        torch.nn.init.constant_(module.weight, float(step))
+        average.on_train_batch_end(trainer, module, None, None, 0)
+        kept = min(DECAY, step / (step + 10))
+        expected = kept * expected + (1 - kept) * step
+    average.on_validation_epoch_start(trainer, module)
+    assert abs(float(module.weight) - expected) < 0.1
+    average.on_validation_epoch_end(trainer, module)
+    assert float(module.weight) == 2000.0
+    checkpoint = {"state_dict": {"weight": module.weight.detach().clone()}}
+    average.on_save_checkpoint(trainer, module, checkpoint)
+    other, restored = torch.nn.Linear(1, 1, bias=False), WeightAverage()
+    other.load_state_dict(checkpoint["state_dict"])
+    restored.on_load_checkpoint(trainer, other, checkpoint)
+    assert float(other.weight) == 2000.0
+    restored.on_train_end(trainer, other)
+    assert abs(float(other.weight) - expected) < 0.1
