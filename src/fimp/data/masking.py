@@ -15,6 +15,8 @@ from fimp.data.hashing import hash_uniform
 
 #: ``epoch`` of the fixed draw that validation and test use.
 EVALUATION = -1
+#: Share of what a held out cell shows in evaluation that it does not show in an epoch of training.
+_THINNING = 0.25
 #: Rounds over which :meth:`TokenSampler.draw_pass` is averaged where fewer would cover every gene.
 _FEWEST_PASSES = 5
 
@@ -105,6 +107,9 @@ class TokenSampler:
         Seed of all draws.
     scale
         ``[N]`` factors by which counts were multiplied before log1p; needed for ``visible_total``.
+    held_out
+        True for cells of which no epoch may show what evaluation hides ``[N]``: in training, as neighbours, they show a
+        random part of what they show in evaluation. None holds out none.
     """
 
     def __init__(
@@ -113,17 +118,17 @@ class TokenSampler:
         masking: Masking,
         seed: int,
         scale: NDArray[np.floating] | None = None,
+        held_out: NDArray[np.bool_] | None = None,
     ) -> None:
         self.values, self.masking, self.seed, self.scale = values, masking, seed, scale
+        self.held_out = np.zeros(values.shape[0], dtype=bool) if held_out is None else held_out
 
     @property
     def num_genes(self) -> int:
         """Size of the gene vocabulary, G."""
         return int(self.values.shape[1])
 
-    def draw(
-        self, cells: NDArray[np.int64], epoch: int | NDArray[np.int64] = EVALUATION, hide: bool = True
-    ) -> CellTokens:
+    def draw(self, cells: NDArray[np.int64], epoch: int = EVALUATION, hide: bool = True) -> CellTokens:
         """Draw the tokens of some cells.
 
         Parameters
@@ -131,24 +136,31 @@ class TokenSampler:
         cells
             Indices, ``[n]``.
         epoch
-            Epoch, or :data:`EVALUATION` for the fixed draw; or one for each cell, ``[n]``.
+            Epoch, or :data:`EVALUATION` for the fixed draw.
         hide
             Hide a share of the values; False shows all of them (embedding).
         """
         masking, width = self.masking, self.masking.tokens
-        epoch = np.broadcast_to(epoch, len(cells))
+        epochs = np.where(self.held_out[cells], EVALUATION, epoch)
         want_zeros = zero_tokens(width, masking.zeros)
-        row, gene, value, rank = self._expressed(cells, epoch, width - want_zeros)
+        row, gene, value, rank = self._expressed(cells, epochs, width - want_zeros)
         if want_zeros:
-            extra = self._unexpressed(cells, epoch, want_zeros)
+            extra = self._unexpressed(cells, epochs, want_zeros)
             parts = ((row, extra[0]), (gene, extra[1]), (value, np.zeros(len(extra[0]), np.float32)))
             row, gene, value = (np.concatenate(pair) for pair in parts)  # type: ignore[assignment]
             # Expressed and unexpressed genes are hidden alike: rank them together, anew.
-            key = hash_uniform(self.seed, 2, epoch[row], cells[row], gene)
+            key = hash_uniform(self.seed, 2, epochs[row], cells[row], gene)
             row, gene, value, rank = _ranked(row, gene, value, key, len(cells))
         counts = np.bincount(row, minlength=len(cells))
         hidden_count = np.floor(masking.ratio * counts + 0.5).astype(np.int64) if hide else counts * 0
-        return self._padded(cells, row, gene, value, rank < hidden_count[row])
+        hidden = rank < hidden_count[row]
+        if hide and epoch != EVALUATION:
+            # The same few values in every epoch would mark a place, by which a model can learn its neighbours by heart.
+            again = hash_uniform(self.seed, 4, epoch, cells[row], gene) < _THINNING
+            hidden |= self.held_out[cells][row] & again
+            order = np.lexsort((rank, ~hidden, row))
+            row, gene, value, hidden = row[order], gene[order], value[order], hidden[order]
+        return self._padded(cells, row, gene, value, hidden)
 
     def passes(self) -> int:
         """Number of :meth:`draw_pass` rounds in which every gene of every cell is asked for at least once."""

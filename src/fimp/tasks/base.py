@@ -76,10 +76,11 @@ class Task(ABC):
     seed: int
 
     @abstractmethod
-    def inputs(self, nodes: NDArray[np.int64], epoch: int | NDArray[np.int64]) -> Any:
+    def inputs(self, nodes: NDArray[np.int64], epoch: int) -> Any:
         """What a model sees of some nodes: a named tuple of tensors with ``take(n)`` and ``to(device)``.
 
-        ``epoch`` may name one for each node: what a node shows is a function of (seed, epoch, node) alone.
+        It is a function of (seed, epoch, node) alone. What evaluation hides of validation and test nodes is hidden in
+        every epoch.
         """
 
     @abstractmethod

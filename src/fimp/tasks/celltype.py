@@ -92,7 +92,7 @@ class CellTypeTask(ClassificationTask):
         """Inputs of some cells in the evaluation draw."""
         return self.inputs(nodes, EVALUATION)
 
-    def inputs(self, nodes: NDArray[np.int64], epoch: int | NDArray[np.int64]) -> Labelled:
+    def inputs(self, nodes: NDArray[np.int64], epoch: int) -> Labelled:
         """Tokens of some cells in an epoch, all of them visible."""
         labels: torch.Tensor = self.data.y[torch.from_numpy(nodes)]
         return Labelled(self.sampler.draw(nodes, epoch, hide=False), labels)

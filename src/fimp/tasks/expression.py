@@ -198,7 +198,9 @@ class ExpressionTask(Task):
         self.split = {} if state else split_nodes(data, options, seed)
         self._state = state or self._measure(values)
         masking = Masking(options.tokens, options.mask_ratio, options.zeros, self._state["visible_total"])
-        self.sampler = TokenSampler(values, masking, seed, _numpy(data.scale))
+        held_out = np.ones(data.num_nodes, dtype=bool)
+        held_out[self.split.get("train", [])] = False
+        self.sampler = TokenSampler(values, masking, seed, _numpy(data.scale), held_out)
 
     def _measure(self, values: sparse.csr_matrix) -> dict[str, Any]:
         """What training cells say about genes and totals."""
@@ -225,8 +227,8 @@ class ExpressionTask(Task):
         """Mean and deviation of genes, overall deviation, total of visible counts, and number of values."""
         return self._state
 
-    def inputs(self, nodes: NDArray[np.int64], epoch: int | NDArray[np.int64]) -> CellTokens:
-        """Tokens of some cells in an epoch, or in one for each."""
+    def inputs(self, nodes: NDArray[np.int64], epoch: int) -> CellTokens:
+        """Tokens of some cells in an epoch."""
         return self.sampler.draw(nodes, epoch)
 
     def shown(self, nodes: NDArray[np.int64]) -> CellTokens:

@@ -69,14 +69,13 @@ class _Seeds(Sampler[tuple[int, NDArray[np.int64]]]):
 
 
 class _Batches(Dataset[Batch]):
-    def __init__(self, task: Task, sampler: NeighborSampler, redrawn: NDArray[np.bool_] | None = None) -> None:
-        self.task, self.sampler, self.redrawn = task, sampler, redrawn
+    def __init__(self, task: Task, sampler: NeighborSampler) -> None:
+        self.task, self.sampler = task, sampler
 
     def __getitem__(self, key: tuple[int, NDArray[np.int64]]) -> Batch:
         epoch, seeds = key
         graph = self.sampler.sample(seeds, epoch)
-        drawn = epoch if self.redrawn is None else np.where(self.redrawn[graph.nodes], epoch, EVALUATION)
-        return Batch(self.task.inputs(graph.nodes, drawn), graph)
+        return Batch(self.task.inputs(graph.nodes, epoch), graph)
 
 
 def group_nearby(
@@ -104,24 +103,15 @@ def group_nearby(
 
 
 def training_loader(task: Task, sampler: NeighborSampler, batch_size: int) -> DataLoader[Batch]:
-    """Training seeds in groups of adjacent ones, shuffled and grouped anew in every epoch.
-
-    Nodes are drawn anew in every epoch, but for those of validation and test: as neighbours they show what they show
-    in evaluation, so that their hidden values reach no model at any time.
-    """
-    return _redrawn(task, sampler, task.split["train"], batch_size)
+    """Training seeds in groups of adjacent ones, shuffled and grouped anew in every epoch."""
+    seeds = _Seeds(task.split["train"], batch_size, task.seed, True, _positions(task))
+    return DataLoader(_Batches(task, sampler), sampler=seeds, batch_size=None)
 
 
 def pretraining_loader(task: Task, sampler: NeighborSampler, batch_size: int) -> DataLoader[Batch]:
     """The same with all nodes as seeds, whose vectors a model learns to reconstruct."""
-    return _redrawn(task, sampler, np.arange(task.data.num_nodes), batch_size)
-
-
-def _redrawn(task: Task, sampler: NeighborSampler, nodes: NDArray[np.int64], batch_size: int) -> DataLoader[Batch]:
-    redrawn = np.ones(task.data.num_nodes, dtype=bool)
-    redrawn[np.concatenate([task.split["val"], task.split["test"]])] = False
-    seeds = _Seeds(nodes, batch_size, task.seed, True, _positions(task))
-    return DataLoader(_Batches(task, sampler, redrawn), sampler=seeds, batch_size=None)
+    seeds = _Seeds(np.arange(task.data.num_nodes), batch_size, task.seed, True, _positions(task))
+    return DataLoader(_Batches(task, sampler), sampler=seeds, batch_size=None)
 
 
 def evaluation_loader(task: Task, sampler: NeighborSampler, nodes: NDArray[np.int64]) -> DataLoader[Batch]:
