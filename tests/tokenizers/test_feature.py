@@ -44,6 +44,12 @@ def test_an_uncoalesced_matrix_and_stored_zeros_change_nothing():
     torch.testing.assert_close(tokenizer()(messy).h, tokenizer()(x).h)
 
 
+@pytest.mark.parametrize("dtype", [torch.bool, torch.int64, torch.float64])
+def test_words_may_be_of_any_type(dtype):
+    words = features() != 0
+    assert torch.equal(tokenizer()(words.to(dtype)).h, tokenizer()(words.float()).h)
+
+
 def test_a_token_is_what_the_feature_and_its_value_are():
     model, x = tokenizer(), features()
     out = model(x)

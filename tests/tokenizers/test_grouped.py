@@ -28,6 +28,7 @@ def test_a_token_is_its_groups_projection_and_embedding():
 def test_sparse_gives_the_same_and_all_parameters_learn():
     model, x = GroupedTokenizer(10, 8, 4), torch.randn(3, 10)
     assert torch.equal(model(x).h, model(x.to_sparse_csr()).h)
+    torch.testing.assert_close(model(x.double()).h, model(x).h)
     assert torch.equal(model(x[1:]).h, model(x).h[1:])
     model(x).h.square().sum().backward()
     assert all(parameter.grad is not None for parameter in model.parameters())

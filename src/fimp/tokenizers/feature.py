@@ -88,7 +88,8 @@ class FeatureTokenizer(nn.Module):
             raise FIMPError(f"FeatureTokenizer: x has shape {list(x.shape)}, wanted [N, {self.num_features}]")
         row, feature, value = _nonzero(x)
         keep = self._drawn(row, feature, x.size(0))
-        row, feature, value = row[keep], feature[keep], value[keep]
+        # Words are often kept as bool or int, and NumPy's floats are double.
+        row, feature, value = row[keep], feature[keep], value[keep].to(self.tokenizer.slope.weight.dtype)
         counts, place = _places(row, x.size(0))
         width = max(1, int(counts.max())) if len(row) else 1
         mask = torch.arange(width, device=x.device) < counts[:, None]

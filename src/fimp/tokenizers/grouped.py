@@ -82,7 +82,7 @@ class GroupedTokenizer(nn.Module):
         """
         if x.dim() != 2 or x.size(1) != self.num_features:
             raise FIMPError(f"GroupedTokenizer: x has shape {list(x.shape)}, wanted [N, {self.num_features}]")
-        x = x if x.layout == torch.strided else x.to_dense()
+        x = (x if x.layout == torch.strided else x.to_dense()).to(self.weight.dtype)
         h = torch.einsum("ngs,gsd->ngd", F.pad(x, (0, 1))[:, self.columns], self.weight) + self.group
         return Tokens(h, torch.ones(h.shape[:2], dtype=torch.bool, device=h.device))
 
