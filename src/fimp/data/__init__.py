@@ -6,16 +6,21 @@ from fimp.data.cells import load_cells
 from fimp.data.datasets import DATASETS, load_dataset
 from fimp.data.graphs import adjacency_graph, delaunay_graph, expression_graph, knn_graph, radius_graph
 from fimp.data.masking import CellTokens, Masking, TokenSampler
+from fimp.data.node_files import write_nodes
+from fimp.data.nodes import NodeOptions, read_nodes
 from fimp.data.options import CellOptions
+from fimp.data.pyg import PYG_DATASETS
 from fimp.data.splits import block_split, crop, random_split, section_split, split_nodes
 
 __all__ = [
     "DATASETS",
+    "PYG_DATASETS",
     "CellGraph",
     "CellOptions",
     "CellReference",
     "CellTokens",
     "Masking",
+    "NodeOptions",
     "TokenSampler",
     "adjacency_graph",
     "block_split",
@@ -27,7 +32,9 @@ __all__ = [
     "load_dataset",
     "radius_graph",
     "random_split",
+    "read_nodes",
     "section_split",
     "simulate",
     "split_nodes",
+    "write_nodes",
 ]

@@ -4,6 +4,7 @@ from fimp.tasks.base import Network, Task, TaskKind, known_tasks
 from fimp.tasks.celltype import CellTypeOptions, CellTypeTask
 from fimp.tasks.classification import ClassificationNetwork, ClassificationTask, Labelled
 from fimp.tasks.expression import ExpressionNetwork, ExpressionOptions, ExpressionTask
+from fimp.tasks.node import NodeTask, NodeTaskOptions
 
 __all__ = [
     "CellTypeOptions",
@@ -15,6 +16,8 @@ __all__ = [
     "ExpressionTask",
     "Labelled",
     "Network",
+    "NodeTask",
+    "NodeTaskOptions",
     "Task",
     "TaskKind",
     "known_tasks",

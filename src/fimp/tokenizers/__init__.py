@@ -2,7 +2,20 @@
 
 from fimp.tokenizers.base import Tokens
 from fimp.tokenizers.cell import CellEncoder
+from fimp.tokenizers.feature import FeatureEncoder, FeatureTokenizer
 from fimp.tokenizers.gene import CellToken, GeneTokenizer
+from fimp.tokenizers.grouped import DenseFeatures, GroupedEncoder, GroupedTokenizer
 from fimp.tokenizers.profile import GeneProfile
 
-__all__ = ["CellEncoder", "CellToken", "GeneProfile", "GeneTokenizer", "Tokens"]
+__all__ = [
+    "CellEncoder",
+    "CellToken",
+    "DenseFeatures",
+    "FeatureEncoder",
+    "FeatureTokenizer",
+    "GeneProfile",
+    "GeneTokenizer",
+    "GroupedEncoder",
+    "GroupedTokenizer",
+    "Tokens",
+]

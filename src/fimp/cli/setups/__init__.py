@@ -2,10 +2,14 @@
 
 from collections.abc import Callable
 
-from fimp.cli.setups import celltype, expression
+from fimp.cli.setups import celltype, expression, node
 from fimp.cli.setups.base import Setup, with_setup
 
 #: Flags of each task, by its name. A new task is a file and a line here.
-SETUPS: dict[str, Callable[..., Setup]] = {"expression": expression.setup, "celltype": celltype.setup}
+SETUPS: dict[str, Callable[..., Setup]] = {
+    "expression": expression.setup,
+    "celltype": celltype.setup,
+    "node": node.setup,
+}
 
 __all__ = ["SETUPS", "Setup", "with_setup"]
