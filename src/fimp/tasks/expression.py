@@ -279,10 +279,10 @@ class ExpressionTask:
 
 
 def scaled_dropout(dropout: float, values: int) -> float:
-    """Dropout for a training part of some size, so that one default fits many cells and few.
+    """Dropout for a training part of some size, so that one default serves many cells and few.
 
-    What a network fits by chance grows with one over the root of the number of values, and so does the dropout:
-    its own from :data:`PLENTY` values on, at most :data:`MOST_DROPOUT` below.
+    A rule of thumb: the model's own from :data:`PLENTY` values on; below, it grows with one over the root of
+    their number, as errors of estimates do, up to :data:`MOST_DROPOUT`.
     """
     return dropout * max(1.0, min(MOST_DROPOUT / max(dropout, 1e-9), (PLENTY / max(values, 1)) ** 0.5))
 
