@@ -20,14 +20,14 @@ def test_the_average_follows_the_weights_and_takes_their_place_where_it_counts()
         kept = min(DECAY, step / (step + 10))
         expected = kept * expected + (1 - kept) * step
     average.on_validation_epoch_start(trainer, module)
-    assert abs(float(module.weight) - expected) < 0.1
+    assert abs(module.weight.item() - expected) < 0.1
     average.on_validation_epoch_end(trainer, module)
-    assert float(module.weight) == 2000.0
+    assert module.weight.item() == 2000.0
     checkpoint = {"state_dict": {"weight": module.weight.detach().clone()}}
     average.on_save_checkpoint(trainer, module, checkpoint)
     other, restored = torch.nn.Linear(1, 1, bias=False), WeightAverage()
     other.load_state_dict(checkpoint["state_dict"])
     restored.on_load_checkpoint(trainer, other, checkpoint)
-    assert float(other.weight) == 2000.0
+    assert other.weight.item() == 2000.0
     restored.on_train_end(trainer, other)
-    assert abs(float(other.weight) - expected) < 0.1
+    assert abs(other.weight.item() - expected) < 0.1
