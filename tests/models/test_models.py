@@ -24,7 +24,9 @@ def network(task, name, seed=0):
     built = task.network(choice)
     built.choice = choice
     # Heads start at zero, which would hide what comes before them.
-    torch.nn.init.normal_(built.head.weight)
+    for name, parameter in built.named_parameters():
+        if "head" in name:
+            torch.nn.init.normal_(parameter)
     return built.eval()
 
 
