@@ -24,9 +24,7 @@ def network(task, name, seed=0):
     built = task.network(choice)
     built.choice = choice
     # Heads start at zero, which would hide what comes before them.
-    for name, parameter in built.named_parameters():
-        if "head" in name:
-            torch.nn.init.normal_(parameter)
+    torch.nn.init.normal_(built.head.weight)
     return built.eval()
 
 

@@ -19,9 +19,7 @@ def test_predictions_do_not_depend_on_the_batch_or_on_labels(data, name):
     task = CellTypeTask(data, seed=1)
     torch.manual_seed(0)
     network = task.network(resolve(name, dim=16)).eval()
-    for name, parameter in network.named_parameters():
-        if "head" in name:
-            torch.nn.init.normal_(parameter)
+    torch.nn.init.normal_(network.head.weight)
 
     def predict(seeds, labels=lambda y: y):
         graph = NeighborSampler(data.edge_index, 150, [-1] * network.hops).sample(np.asarray(seeds))
@@ -52,9 +50,7 @@ def test_an_untrained_model_predicts_the_frequencies_of_training(data):
 def test_every_parameter_receives_a_gradient(data):
     task = CellTypeTask(data, CellTypeOptions(class_weights="balanced"))
     network = task.network(resolve("fimp-base", dim=16)).train()
-    for name, parameter in network.named_parameters():
-        if "head" in name:
-            torch.nn.init.normal_(parameter)
+    torch.nn.init.normal_(network.head.weight)
     graph = NeighborSampler(data.edge_index, 150, [-1] * network.hops).sample(np.arange(60))
     inputs = task.inputs(graph.nodes, 0)
     task.loss(network(inputs, graph), inputs.take(60)).backward()

@@ -15,12 +15,10 @@ FEATURES = 20
 
 
 def told(model, content):
-    """Tokens that sum up a node and its other tokens, for nodes all of which are within a hop."""
+    """The token that sums up a node and its other tokens, for nodes all of which are within a hop."""
     count = len(content[0])
     cells, shown = model.told(content, SimpleNamespace(num_nodes=(count, count)))
-    return Tokens(
-        torch.cat([cells, shown.h], 1), torch.cat([torch.ones_like(cells[:, :, 0], dtype=torch.bool), shown.mask], 1)
-    )
+    return Tokens(torch.cat([cells, shown.h], 1), torch.cat([torch.ones_like(shown.mask[:, :1]), shown.mask], 1))
 
 
 def features(nodes=7, density=0.4, seed=0):
@@ -141,13 +139,13 @@ def test_sources_do_not_depend_on_the_batch(tokens):
     x, model = features(density=0.8), encoder("tokens", tokens)
     whole = told(model, content(x))
     assert whole.mask[:, 0].all()
-    assert whole.mask.sum(1).max() <= 2 + tokens
+    assert whole.mask.sum(1).max() <= 1 + tokens
     part = told(model, content(x, [5, 2]))
     for place, node in enumerate([5, 2]):
         torch.testing.assert_close(part.h[place, part.mask[place]], whole.h[node, whole.mask[node]])
 
 
-def test_features_that_are_no_tokens_reach_the_tokens_that_sum_up_the_node():
+def test_features_that_are_no_tokens_reach_the_token_that_sums_up_the_node():
     x, model = features(density=0.8), encoder("tokens", 3)
     drawn = content(x)
     last = int(drawn.mask[0].sum()) - 1
@@ -156,7 +154,7 @@ def test_features_that_are_no_tokens_reach_the_tokens_that_sum_up_the_node():
     values[0, last] += 1.0
     before, after = told(model, drawn), told(model, drawn._replace(values=values))
     assert (before.h[0, 0] != after.h[0, 0]).any()
-    assert torch.equal(before.h[:, 2:], after.h[:, 2:])
+    assert torch.equal(before.h[:, 1:], after.h[:, 1:])
 
 
 @pytest.mark.parametrize("kind", ["tokens", "vectors"])

@@ -64,7 +64,7 @@ def test_errors_name_what_is_wrong():
         GeneTokenizer(9, 8, embedding=torch.zeros(3, 4))
 
 
-def test_cell_tokens_sum_what_is_visible_and_knows_what_is_hidden():
+def test_cell_token_sums_what_is_visible_and_knows_what_is_hidden():
     ids, values, mask, hidden = tokens()
     tokenizer, cell = GeneTokenizer(9, 8), CellToken(9, 8)
 
@@ -72,7 +72,7 @@ def test_cell_tokens_sum_what_is_visible_and_knows_what_is_hidden():
         return cell(ids[:, order], values[:, order], mask[:, order], hidden[:, order], tokenizer)
 
     out = token(values, hidden)
-    assert out.shape == (3, 2, 8)
+    assert out.shape == (3, 1, 8)
     torch.testing.assert_close(token(values, hidden, torch.tensor([4, 2, 0, 1, 3])), out)
     assert torch.equal(token(torch.where(hidden | ~mask, float("nan"), values), hidden), out)
     assert not torch.allclose(token(values + 1, hidden), out)

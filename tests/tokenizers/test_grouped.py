@@ -21,12 +21,10 @@ def test_each_feature_is_in_one_group(features, groups, tokens):
 
 
 def told(model, content):
-    """Tokens that sum up a node and its other tokens, for nodes all of which are within a hop."""
+    """The token that sums up a node and its other tokens, for nodes all of which are within a hop."""
     count = len(content[0])
     cells, shown = model.told(content, SimpleNamespace(num_nodes=(count, count)))
-    return Tokens(
-        torch.cat([cells, shown.h], 1), torch.cat([torch.ones_like(cells[:, :, 0], dtype=torch.bool), shown.mask], 1)
-    )
+    return Tokens(torch.cat([cells, shown.h], 1), torch.cat([torch.ones_like(shown.mask[:, :1]), shown.mask], 1))
 
 
 def test_a_token_is_its_groups_projection_and_embedding():

@@ -16,18 +16,15 @@ from fimp.tokenizers.base import Tokens
 class FIMP(Backbone):
     """Token sequences with cross-node attention learned from scratch (FIMP-base).
 
-    A node shows two things, and is asked a third. Its *summary tokens* sum it up, its *sources* are its visible
+    A node shows two things, and is asked a third. Its *cell token* sums it up, its *sources* are its visible
     tokens, and *queries* are what is asked of the seeds. Tokens whose value is hidden are never sources, since
-    they say nothing that the summary tokens do not.
+    they say nothing that the cell token does not.
 
-    1. In every layer but the last, summary tokens hear their neighbours' summary tokens. These are few, so the hops
-       are cheap; they tell a node where in the graph it lies.
-    2. The last layer updates the seeds' queries by their own summary tokens and sources, and by their neighbours'
-       sources. The neighbours' summary tokens are left out here, so that what a message says can be read token by
+    1. Summaries: in every layer but the last, the cell tokens hear their neighbours' cell tokens. That is one
+       token per node, so these hops are cheap; they tell a node where in the tissue it lies.
+    2. The last layer updates the seeds' queries by their own cell token and sources, and by their neighbours'
+       sources. The neighbours' cell tokens are left out here, so that what a message says can be read token by
        token.
-
-    Both results are returned: a head can answer from the summary, which is dense supervision at little cost, and let
-    the queries' states correct it.
 
     Parameters
     ----------
@@ -65,15 +62,15 @@ class FIMP(Backbone):
 
         self.summaries = nn.ModuleList(layer(own=False) for _ in range(layers))
         self.last = layer(own=True)
-        self.norm, self.norm_summary = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.norm = nn.LayerNorm(dim)
 
-    def forward(self, summaries: Tensor, sources: Tokens, queries: Tokens, graph: Subgraph) -> tuple[Tensor, Tensor]:
-        """States of the seeds' queries and summaries.
+    def forward(self, cells: Tensor, sources: Tokens, queries: Tokens, graph: Subgraph) -> Tensor:
+        """States of the seeds' queries.
 
         Parameters
         ----------
-        summaries
-            Summary tokens of all nodes of the subgraph, ``[n, R, D]``.
+        cells
+            Cell tokens of all nodes of the subgraph, ``[n, 1, D]``.
         sources
             Visible tokens of the nodes within one hop, ``h [n_1, S, D]``.
         queries
@@ -83,37 +80,34 @@ class FIMP(Backbone):
 
         Returns
         -------
-        tuple
-            ``[seeds, T, D]`` and ``[seeds, R D]``.
+        Tensor
+            ``[seeds, T, D]``.
         """
-        summary, asking, own, edges = self._until_last(summaries, sources, queries, graph)
-        states: Tensor = self.norm(self.last(asking, sources, edges, own))
-        return states, self.norm_summary(summary).flatten(1)
+        asking, own, edges = self._until_last(cells, sources, queries, graph)
+        return self.norm(self.last(asking, sources, edges, own))
 
     @torch.no_grad()
     def attention(
-        self, summaries: Tensor, sources: Tokens, queries: Tokens, graph: Subgraph, chunk: int = 1024
+        self, cells: Tensor, sources: Tokens, queries: Tokens, graph: Subgraph, chunk: int = 1024
     ) -> Iterator[Tensor]:
         """Attention of the last layer along its edges, mean over heads, in chunks ``[<= chunk, T, S]``.
 
         Arguments as in :meth:`forward`.
         """
-        _, asking, _, edges = self._until_last(summaries, sources, queries, graph)
+        asking, _, edges = self._until_last(cells, sources, queries, graph)
         for start in range(0, edges.size(1), chunk):
             yield self.last.attention(asking, sources, edges[:, start : start + chunk])
 
     def _until_last(
-        self, summaries: Tensor, sources: Tokens, queries: Tokens, graph: Subgraph
-    ) -> tuple[Tensor, Tensor, Tokens, Tensor]:
-        """The seeds' summaries, and what the last layer takes: queries, the seeds' own tokens, and edges."""
+        self, cells: Tensor, sources: Tokens, queries: Tokens, graph: Subgraph
+    ) -> tuple[Tensor, Tokens, Tensor]:
+        """What the last layer takes: queries, the seeds' own tokens, and edges."""
         edges = graph.edge_index
         for layer, (edges, count) in zip(self.summaries, graph.layers(), strict=True):
-            real = torch.ones_like(summaries[:, :, 0], dtype=torch.bool)
-            summaries = layer(summaries[:count], Tokens(summaries, real), edges)
-        real = torch.ones_like(summaries[:, :, 0], dtype=torch.bool)
+            cells = layer(cells[:count], Tokens(cells, torch.ones_like(cells[:, :, 0], dtype=torch.bool)), edges)
         seeds = graph.num_seeds
-        own = Tokens(torch.cat([summaries, sources.h[:seeds]], 1), torch.cat([real, sources.mask[:seeds]], 1))
-        return summaries, queries.h + summaries[:, :1], own, edges
+        mask = torch.cat([torch.ones_like(sources.mask[:seeds, :1]), sources.mask[:seeds]], 1)
+        return queries.h + cells, Tokens(torch.cat([cells, sources.h[:seeds]], 1), mask), edges
 
 
 def _build(h: Hyperparameters, in_dim: int) -> Backbone:

@@ -74,8 +74,6 @@ class ClassificationNetwork(Network):
             self.head = nn.Linear(self.model.out_dim, len(log_prior), bias=False)
             nn.init.zeros_(self.head.weight)
             if self.input == "tokens":
-                self.summary_head = nn.Linear(encoder.summary_dim, len(log_prior), bias=False)
-                nn.init.zeros_(self.summary_head.weight)
                 self.question = nn.Parameter(0.1 * torch.randn(choice.hyperparameters.dim))
 
     def forward(self, inputs: Labelled, graph: Subgraph) -> Tensor:
@@ -83,12 +81,8 @@ class ClassificationNetwork(Network):
         base = self.log_prior + self.bias
         if self.input == "none":
             return base.expand(graph.num_seeds, -1)
-        if self.input == "vectors":
-            out: Tensor = base + self.head(self.embed(inputs, graph))
-            return out
-        state, summary = self._ask(inputs, graph)
-        both: Tensor = base + self.summary_head(summary) + self.head(state)
-        return both
+        out: Tensor = base + self.head(self.embed(inputs, graph))
+        return out
 
     def vectors(self, inputs: Labelled) -> Tensor:
         """What a model of vectors is given of the nodes, ``[n, F]``."""
@@ -102,14 +96,10 @@ class ClassificationNetwork(Network):
         if self.input == "vectors":
             out: Tensor = self.model(self.vectors(inputs), graph)
             return out
-        return self._ask(inputs, graph)[0]
-
-    def _ask(self, inputs: Labelled, graph: Subgraph) -> tuple[Tensor, Tensor]:
-        """State of the seeds' question ``[seeds, D]``, and their summaries ``[seeds, R D]``."""
         question = self.question.expand(graph.num_seeds, 1, -1)
         mask = torch.ones(question.shape[:2], dtype=torch.bool, device=question.device)
-        states, summary = self.model(*self.encoder.told(inputs.content, graph), Tokens(question, mask), graph)
-        return states[:, 0], summary
+        states: Tensor = self.model(*self.encoder.told(inputs.content, graph), Tokens(question, mask), graph)
+        return states[:, 0]
 
 
 class ClassificationTask(Task):

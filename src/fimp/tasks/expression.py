@@ -25,8 +25,8 @@ from fimp.nn.readout import mean_tokens
 from fimp.tasks.base import Network, Task, TaskKind, register
 from fimp.tokenizers import CellEncoder
 
-#: Hidden genes, over all cells of a training step, for which a model of tokens computes a query. What a step teaches
-#: grows with them, but so does its cost; where cells are few, each is asked for more.
+#: Hidden genes, over all cells of a training step, that a model of tokens answers. What a step teaches grows with
+#: them, but so does its cost; where cells are few, each is asked for more.
 QUERIES_PER_STEP = 4096
 
 
@@ -103,18 +103,16 @@ class ExpressionNetwork(Network):
             # An embedding is a linear layer of which only the asked genes' rows are computed.
             self.head = nn.Embedding(genes, self.model.out_dim)
             nn.init.zeros_(self.head.weight)
-        if self.input == "tokens":
-            self.summary_head = nn.Linear(self.encoder.summary_dim, genes, bias=False)
-            nn.init.zeros_(self.summary_head.weight)
 
     def forward(self, tokens: CellTokens, graph: Subgraph) -> Tensor:
         """Predicted values of the seeds' hidden tokens, ``[seeds, K]``.
 
-        Hidden tokens lead a cell's row, so K is the largest number of them. Models of tokens answer from the summary of
-        a cell and correct the answer by the state of the query; in training only the first queries, which are a random
-        choice, are corrected: :data:`QUERIES_PER_STEP` in all.
+        Hidden tokens lead a cell's row, so K is the largest number of them; in training, models of tokens
+        answer only the first ones, which are a random choice, :data:`QUERIES_PER_STEP` in all.
         """
         asked = tokens.take(graph.num_seeds).asked()
+        if self.input == "tokens" and self.training:
+            asked = asked.columns(-(-QUERIES_PER_STEP // graph.num_seeds))
         base = self.gene_mean[asked.genes]
         if self.input == "none":
             return base
@@ -122,12 +120,8 @@ class ExpressionNetwork(Network):
             h = self.model(self.vectors(tokens), graph)
             learned = nn.functional.linear(h, self.head.weight, self.bias).gather(1, asked.genes)
         else:
-            few = asked.columns(-(-QUERIES_PER_STEP // graph.num_seeds)) if self.training else asked
-            queries = self.encoder.queries(few, few.hidden)
-            h, summary = self.model(*self.encoder.told(tokens, graph), queries, graph)
-            answer = nn.functional.linear(summary, self.summary_head.weight, self.bias).gather(1, asked.genes)
-            correction = (h * self.head(few.genes)).sum(-1)
-            learned = answer + nn.functional.pad(correction, (0, answer.size(1) - correction.size(1)))
+            h = self.model(*self.encoder.told(tokens, graph), self.encoder.queries(asked, asked.hidden), graph)
+            learned = (h * self.head(asked.genes)).sum(-1) + self.bias[asked.genes]
         return base + self.deviation * learned
 
     def vectors(self, inputs: CellTokens) -> Tensor:
@@ -147,8 +141,7 @@ class ExpressionNetwork(Network):
             return out
         seeds = inputs.take(graph.num_seeds)
         queries = self.encoder.queries(seeds, seeds.mask)
-        states, _ = self.model(*self.encoder.told(inputs, graph), queries, graph)
-        return mean_tokens(states, seeds.mask)
+        return mean_tokens(self.model(*self.encoder.told(inputs, graph), queries, graph), seeds.mask)
 
     def attention(self, tokens: CellTokens, graph: Subgraph) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Attention of the seeds' hidden genes to their neighbours' visible genes, in chunks of edges.

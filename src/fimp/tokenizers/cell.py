@@ -32,8 +32,6 @@ class CellEncoder(nn.Module):
     ----------
     out_dim
         D for tokens, length of the vector for vectors.
-    summary_dim
-        R times D: width of all tokens that sum up a cell, for tokens.
     """
 
     gene_mean: Tensor
@@ -46,7 +44,7 @@ class CellEncoder(nn.Module):
         if kind == "tokens":
             self.tokenizer = GeneTokenizer(len(gene_mean), dim)
             self.cell_token = CellToken(len(gene_mean), dim, dropout)
-            self.out_dim, self.summary_dim = dim, self.cell_token.count * dim
+            self.out_dim = dim
         else:
             self.profile = GeneProfile(len(gene_mean))
             self.out_dim = self.profile.out_dim
@@ -57,7 +55,7 @@ class CellEncoder(nn.Module):
         return out
 
     def told(self, tokens: CellTokens, graph: Subgraph) -> tuple[Tensor, Tokens]:
-        """Tokens that sum up the cells ``[n, R, D]``, and the visible genes of those within one hop ``[n_1, S, D]``."""
+        """Tokens that sum up the cells ``[n, 1, D]``, and the visible genes of those within one hop ``[n_1, S, D]``."""
         cells = self.cell_token(tokens.genes, self._standardise(tokens), tokens.mask, tokens.hidden, self.tokenizer)
         shown = tokens.take(graph.num_nodes[1]).visible()
         return cells, self.tokenizer(shown.genes, self._standardise(shown), shown.mask)

@@ -148,7 +148,7 @@ class FeatureEncoder(CellEncoder):
         return out.scatter_add_(1, content.genes + len(self.gene_mean), weight)
 
     def told(self, content: CellTokens, graph: Subgraph) -> tuple[Tensor, Tokens]:
-        """Tokens that sum up the nodes ``[n, R, D]``, and drawn features of those within one hop ``[n_1, S, D]``."""
+        """Tokens that sum up the nodes ``[n, 1, D]``, and drawn features of those within one hop ``[n_1, S, D]``."""
         values = self._standardise(content)
         whole = self.cell_token(content.genes, values, content.mask, content.hidden, self.tokenizer)
         few = content.take(graph.num_nodes[1]).columns(self.tokens)

@@ -99,10 +99,9 @@ class GeneTokenizer(nn.Module):
 
 
 class CellToken(nn.Module):
-    """Tokens for the whole cell: what its visible values and its hidden genes add up to.
+    """One token for the whole cell: what its visible values and its hidden genes add up to.
 
-    They are to a cell what the ``<cls>`` token is to a sentence. One of the model's width holds less than the values of
-    a large panel, hence two.
+    It stands first among the tokens of a cell, like the ``<cls>`` token of transformers.
 
     Parameters
     ----------
@@ -112,25 +111,20 @@ class CellToken(nn.Module):
         Model width D.
     dropout
         Probability with which a gene is left out of the sum in training.
-    count
-        Number R of tokens.
     """
 
-    def __init__(self, num_genes: int, dim: int, dropout: float = 0.0, count: int = 2) -> None:
+    def __init__(self, num_genes: int, dim: int, dropout: float = 0.0) -> None:
         super().__init__()
-        self.dropout, self.count = dropout, count
-        width = count * dim
-        tables = {name: nn.Embedding(num_genes, width) for name in ("value", "seen", "hidden")}
+        self.dropout = dropout
+        tables = {name: nn.Embedding(num_genes, dim) for name in ("value", "seen", "hidden")}
         for table in tables.values():
             nn.init.normal_(table.weight, std=0.1)
         self.tables = nn.ModuleDict(tables)
-        self.start = nn.Parameter(0.1 * torch.randn(width))
-        self.update = nn.Sequential(
-            nn.LayerNorm(width), nn.Linear(width, 2 * dim), nn.GELU(), nn.Linear(2 * dim, width)
-        )
+        self.start = nn.Parameter(0.1 * torch.randn(dim))
+        self.update = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim))
 
     def forward(self, genes: Tensor, values: Tensor, mask: Tensor, hidden: Tensor, tokenizer: GeneTokenizer) -> Tensor:
-        """Make the tokens.
+        """Make the token.
 
         Parameters
         ----------
@@ -142,22 +136,19 @@ class CellToken(nn.Module):
         Returns
         -------
         Tensor
-            ``[N, R, D]``.
+            ``[N, 1, D]``.
         """
         weight = F.dropout(mask.to(values.dtype), self.dropout, self.training)
         seen, unseen = weight.masked_fill(hidden, 0.0), weight.masked_fill(~hidden, 0.0)
         shown = values.masked_fill(hidden | ~mask, 0.0)
-        # The tables learn slowly on their own; those of the gene tokens, which every layer trains, give a start.
-        gene, slope = (
-            F.pad(0.2 * table, (0, self.start.numel() - table.size(1)))
-            for table in (tokenizer.to_dim(tokenizer.gene.weight), tokenizer.slope.weight)
-        )
+        # The tables learn slowly on their own; those of the gene tokens, which every layer trains, give them a start.
+        gene, slope = 0.2 * tokenizer.to_dim(tokenizer.gene.weight), 0.2 * tokenizer.slope.weight
         total = self.start + (
             self._sum("value", slope, genes, shown * seen)
             + self._sum("seen", gene, genes, seen)
             + self._sum("hidden", gene, genes, unseen)
         )
-        return (total + self.update(total)).unflatten(1, (self.count, -1))
+        return (total + self.update(total)).unsqueeze(1)
 
     def _sum(self, name: str, start: Tensor, genes: Tensor, weight: Tensor) -> Tensor:
         table = self.tables[name]

@@ -142,7 +142,7 @@ class GroupedEncoder(nn.Module):
         self.dropout = dropout
         self.out_dim = len(mean)
         if kind == "tokens":
-            self.out_dim = self.summary_dim = dim
+            self.out_dim = dim
             self.tokenizer = GroupedTokenizer(len(mean), dim, groups)
             self.whole = nn.Linear(len(mean), dim)
             self.update = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim))
