@@ -54,4 +54,4 @@ def _build(h: Hyperparameters, in_dim: int) -> Backbone:
     return GAT(in_dim, h.dim, h.layers, h.heads, h.decided_dropout, h.attention_dropout)
 
 
-register(ModelSpec("gat", "graph attention network", "vectors", _build, Hyperparameters(dim=256)))
+register(ModelSpec("gat", "graph attention network", "vectors", _build, Hyperparameters(dim=256, lr=3e-3)))

@@ -45,4 +45,4 @@ def _build(h: Hyperparameters, in_dim: int) -> Backbone:
     return GCN(in_dim, h.dim, h.layers, h.decided_dropout)
 
 
-register(ModelSpec("gcn", "graph convolutional network", "vectors", _build, Hyperparameters(dim=256)))
+register(ModelSpec("gcn", "graph convolutional network", "vectors", _build, Hyperparameters(dim=256, lr=3e-3)))
