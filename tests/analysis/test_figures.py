@@ -1,7 +1,7 @@
 import pytest
 
 from fimp.analysis import comparison_figure
-from fimp.analysis.figures import best_row
+from fimp.analysis.figures import best_row, tuning_figure
 from fimp.analysis.tables import cell, markdown
 
 
@@ -50,3 +50,12 @@ def test_the_figure_is_drawn_even_with_missing_and_negative_scores(results, tmp_
     results["summary"][0]["metrics"]["r2"]["mean"] = -0.3
     comparison_figure(results, tmp_path / "f.png")
     assert (tmp_path / "f.png").stat().st_size > 5000
+
+
+def test_the_figure_of_a_search_is_drawn_with_pruned_trials(tmp_path):
+    grid = {"lr": (0.001, 0.01), "dropout": (0.0, 0.5)}
+    best = {"params": {"lr": 0.01, "dropout": 0.0}, "score": 0.5, "state": "complete"}
+    pruned = {"params": {"lr": 0.001, "dropout": 0.5}, "score": None, "state": "pruned"}
+    report = {"model": "a", "score": 0.5, "hyperparameters": best["params"], "trials": [best, pruned]}
+    tuning_figure([report], grid, tmp_path / "t.png")
+    assert (tmp_path / "t.png").stat().st_size > 5000

@@ -117,11 +117,13 @@ def tuning_figure(reports: list[dict[str, Any]], grid: dict[str, tuple[float, ..
             best = values.index(report["hyperparameters"][name]) + shift
             axis.plot([best], [report["score"]], "o", ms=7, mfc="none", mec=colour, mew=1.2)
         axis.set_xticks(range(len(values)), [f"{value:g}" for value in values])
+        axis.set_xlim(-0.5, len(values) - 0.5)
         axis.set_title(name.replace("_", " "), fontsize=9, color=_INK, loc="left")
         axis.grid(axis="y", color=_GRID, lw=0.8, zorder=0)
         axis.tick_params(length=0, labelsize=8, colors=_MUTED)
         for side in ("top", "right", "left"):
             axis.spines[side].set_visible(False)
+        axis.spines["bottom"].set_color(_GRID)
     axes[0].set_ylabel("validation score", fontsize=8, color=_MUTED)
     figure.legend(loc="outside right center", frameon=False, fontsize=8)
     figure.savefig(path)
