@@ -2,7 +2,7 @@ import pytest
 
 from fimp.analysis import comparison_figure
 from fimp.analysis.figures import best_row, tuning_figure
-from fimp.analysis.tables import cell, markdown
+from fimp.analysis.tables import cell, markdown, verdicts
 
 
 @pytest.fixture
@@ -19,13 +19,27 @@ def results():
         "task": "expression",
         "data": {"name": "x/y.h5ad", "n_nodes": 10, "n_edges": 20, "n_features": 3, "notes": ["a note"]},
         "metrics": {"r2": "max", "mse": "min"},
+        "monitor": "r2",
+        "comparisons": [
+            {
+                "model": "a",
+                "baseline": "b",
+                "metric": metric,
+                "mean_difference": -0.3,
+                "p_value": 0.0004,
+                "n_seeds": 2,
+                "interval": [-0.35, -0.25] if metric == "r2" else None,
+                "verdict": "worse",
+            }
+            for metric in ("r2", "mse")
+        ],
         "summary": [row("a", 0.1, 0.5), row("b", 0.4, 0.9), row("broken", float("nan"), None)],
         "runs": [
             {"model": m, "seed": s, "metrics": {"r2": r2, "mse": mse}}
             for m, r2, mse in (("a", 0.1, 0.5), ("b", 0.4, 0.9), ("broken", None, None))
             for s in (0, 1)
         ],
-        "machine": {"fimp": "0", "torch": "2", "cores": 2, "device": "cpu"},
+        "machine": {"fimp": "0", "torch": "2", "cores": 2, "jobs": 2, "device": "cpu"},
         "seconds": 60.0,
     }
 
@@ -42,6 +56,8 @@ def test_the_table_has_a_row_per_model_and_the_best_in_bold(results):
     assert "| a | 0.1000 ± 0.0100 | **0.5000 ± 0.0200** | 2 | 1.0 |" in text
     assert "| broken | – | – | 2 | 1.0 |" in text
     assert "- a note" in text
+    assert "| a | -0.3000 | -0.3500 to -0.2500 | < 0.001 | worse |" in text
+    assert verdicts(results) == ["a against b, r2: -0.3000 [-0.3500 to -0.2500], p < 0.001: worse"]
     results["summary"][0]["n_seeds"] = 1
     assert cell(results["summary"][0], "r2") == "0.1000"
 

@@ -50,7 +50,7 @@ def test_an_uncoalesced_matrix_and_stored_zeros_change_nothing():
     indices = torch.cat([coo.indices(), coo.indices(), torch.tensor([[2], [5]])], 1)
     values = torch.cat([0.5 * coo.values(), 0.5 * coo.values(), torch.zeros(1)])
     order = torch.randperm(len(values))
-    messy = torch.sparse_coo_tensor(indices[:, order], values[order], x.shape)
+    messy = torch.sparse_coo_tensor(indices[:, order], values[order], x.shape, check_invariants=False)
     torch.testing.assert_close(tokenizer()(messy).h, tokenizer()(x).h)
 
 
