@@ -154,7 +154,7 @@ class TokenSampler:
         counts = np.bincount(row, minlength=len(cells))
         hidden_count = np.floor(masking.ratio * counts + 0.5).astype(np.int64) if hide else counts * 0
         hidden = rank < hidden_count[row]
-        if hide and epoch != EVALUATION:
+        if hide and epoch != EVALUATION and self.held_out[cells].any():
             # The same few values in every epoch would mark a place, by which a model can learn its neighbours by heart.
             again = hash_uniform(self.seed, 4, epoch, cells[row], gene) < _THINNING
             hidden |= self.held_out[cells][row] & again

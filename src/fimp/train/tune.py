@@ -88,12 +88,17 @@ class Study:
 
         optuna.logging.set_verbosity(logging.ERROR)
         study = self._study(optuna)
+        tried = []
         for trial in study.trials:
             # Left by a sitting that was ended from outside.
             if trial.state == optuna.trial.TrialState.RUNNING:
                 study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+            elif trial.state != optuna.trial.TrialState.FAIL:
+                tried.append(trial.system_attrs["fixed_params"])
         for point in points(self.trials, self.configs[0].seed):
-            study.enqueue_trial(point, skip_if_exists=True)
+            # Optuna's own check would skip points whose trial did not finish.
+            if point not in tried:
+                study.enqueue_trial(point)
         while True:
             waiting = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.WAITING,))
             if not waiting:
