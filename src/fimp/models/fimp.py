@@ -22,9 +22,11 @@ class FIMP(Backbone):
 
     1. Summaries: in every layer but the last, the cell tokens hear their neighbours' cell tokens. That is one
        token per node, so these hops are cheap; they tell a node where in the tissue it lies.
-    2. The last layer updates the seeds' queries by their own cell token and sources, and by their neighbours'
-       sources. The neighbours' cell tokens are left out here, so that what a message says can be read token by
-       token.
+    2. Queries read their own cell token: each adds it, and once more multiplied by a gate that the query makes, so that
+       every gene has its own view of the cell.
+    3. The last layer updates the seeds' queries by their own cell token and sources, and by their neighbours'
+       sources, which they find by name, too. The neighbours' cell tokens are left out here, so that what a message
+       says can be read token by token.
 
     Parameters
     ----------
@@ -58,9 +60,12 @@ class FIMP(Backbone):
                 attention_dropout=attention_dropout,
                 edge_dropout=edge_dropout,
                 own=own,
+                names=own,
             )
 
         self.summaries = nn.ModuleList(layer(own=False) for _ in range(layers))
+        self.gate = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, dim))
+        self.norm_read = nn.LayerNorm(dim)
         self.last = layer(own=True)
         self.norm = nn.LayerNorm(dim)
 
@@ -84,7 +89,7 @@ class FIMP(Backbone):
             ``[seeds, T, D]``.
         """
         asking, own, edges = self._until_last(cells, sources, queries, graph)
-        return self.norm(self.last(asking, sources, edges, own))
+        return self.norm(self.last(asking, sources, edges, own, queries.name))
 
     @torch.no_grad()
     def attention(
@@ -96,7 +101,7 @@ class FIMP(Backbone):
         """
         asking, _, edges = self._until_last(cells, sources, queries, graph)
         for start in range(0, edges.size(1), chunk):
-            yield self.last.attention(asking, sources, edges[:, start : start + chunk])
+            yield self.last.attention(asking, sources, edges[:, start : start + chunk], queries.name)
 
     def _until_last(
         self, cells: Tensor, sources: Tokens, queries: Tokens, graph: Subgraph
@@ -107,7 +112,8 @@ class FIMP(Backbone):
             cells = layer(cells[:count], Tokens(cells, torch.ones_like(cells[:, :, 0], dtype=torch.bool)), edges)
         seeds = graph.num_seeds
         mask = torch.cat([torch.ones_like(sources.mask[:seeds, :1]), sources.mask[:seeds]], 1)
-        return queries.h + cells, Tokens(torch.cat([cells, sources.h[:seeds]], 1), mask), edges
+        asking = queries.h + cells + self.gate(queries.h) * self.norm_read(cells)
+        return asking, Tokens(torch.cat([cells, sources.h[:seeds]], 1), mask), edges
 
 
 def _build(h: Hyperparameters, in_dim: int) -> Backbone:

@@ -6,6 +6,7 @@ from typing import Protocol, Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from fimp import ops
 from fimp.errors import FIMPError
@@ -26,6 +27,7 @@ class MessageCreator(Protocol):
         mask_src: Tensor | None = None,
         edge_weight: Tensor | None = None,
         aggr: str = "mean",
+        names: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
         """Aggregated messages ``[N_dst, T, D]``; zero for a node that receives nothing."""
         ...
@@ -59,6 +61,10 @@ class CrossNodeAttention(nn.Module):
     null_token
         Give every source that has a real token one more, learned, token: a neighbour that knows nothing
         then has a way to say little.
+    names
+        Let tokens be found by their names (:attr:`fimp.tokenizers.Tokens.name`) besides their states: names have
+        projections of their own, whose products add to the scores. Queries and keys start from the same orthogonal
+        one, so that at first a token asks its namesakes, and the null token where there are none.
 
     Raises
     ------
@@ -74,6 +80,7 @@ class CrossNodeAttention(nn.Module):
         bias: bool = True,
         backend: str = "auto",
         null_token: bool = False,
+        names: bool = False,
     ) -> None:
         super().__init__()
         if dim < 1 or heads < 1 or dim % heads:
@@ -84,6 +91,11 @@ class CrossNodeAttention(nn.Module):
         self.v_proj = nn.Linear(dim, dim, bias=bias)
         self.out_proj = nn.Linear(dim, dim, bias=bias)
         self.null_token = nn.Parameter(torch.empty(2, heads, 1, dim // heads)) if null_token else None
+        self.named = names
+        if names:
+            self.name_norm = nn.LayerNorm(dim)
+            self.q_name, self.k_name = nn.Linear(dim, dim, bias=False), nn.Linear(dim, dim, bias=False)
+            self.null_score = nn.Parameter(torch.empty(heads)) if null_token else None
         self.reset_parameters()
 
     @classmethod
@@ -115,13 +127,21 @@ class CrossNodeAttention(nn.Module):
         return new.train(mha.training)
 
     def reset_parameters(self) -> None:
-        """Glorot weights and zero biases, as ``torch.nn.MultiheadAttention`` starts."""
+        """Glorot weights and zero biases, as ``torch.nn.MultiheadAttention`` starts; names as described above."""
         for linear in (self.q_proj, self.k_proj, self.v_proj, self.out_proj):
             nn.init.xavier_uniform_(linear.weight)
             if linear.bias is not None:
                 nn.init.zeros_(linear.bias)
         if self.null_token is not None:
             nn.init.normal_(self.null_token, std=0.1)
+        if self.named:
+            self.name_norm.reset_parameters()
+            nn.init.orthogonal_(self.q_name.weight)
+            with torch.no_grad():
+                self.k_name.weight.copy_(self.q_name.weight)
+                if self.null_score is not None:
+                    # About what namesakes score: normalised names of D numbers, cut into heads.
+                    self.null_score.fill_((self.dim / self.heads) ** 0.5)
 
     def _split(self, h: Tensor) -> Tensor:
         return h.view(h.size(0), h.size(1), self.heads, self.dim // self.heads).transpose(1, 2)
@@ -134,6 +154,7 @@ class CrossNodeAttention(nn.Module):
         mask_src: Tensor | None = None,
         edge_weight: Tensor | None = None,
         aggr: str = "mean",
+        names: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
         """Make the messages of all edges and aggregate them at their destinations.
 
@@ -149,25 +170,28 @@ class CrossNodeAttention(nn.Module):
             ``[E]`` weights in the aggregation.
         aggr
             ``"mean"`` or ``"sum"``.
+        names
+            Names of the tokens, of sources ``[N_src, S, D]`` and of destinations ``[N_dst, T, D]``.
 
         Returns
         -------
         Tensor
             ``[N_dst, T, D]``, exactly zero for a node that receives nothing.
         """
-        key, value, key_mask = self._keys_and_values(h_src, mask_src)
+        query, key, value, key_mask = self._project(h_dst, h_src, mask_src, names)
         attended = ops.edge_attention(
-            self._split(self.q_proj(h_dst)),
+            query,
             key,
             value,
             edge_index,
             key_mask=key_mask,
             edge_weight=edge_weight,
             aggr=aggr,
+            scale=self._scale,
             dropout=self.dropout if self.training else 0.0,
             backend=self.backend,
         )
-        out = torch.nn.functional.linear(attended.transpose(1, 2).flatten(2), self.out_proj.weight)
+        out = F.linear(attended.transpose(1, 2).flatten(2), self.out_proj.weight)
         if self.out_proj.bias is None:
             return out
         # Every message carries the output bias once, so it is scaled like the messages themselves.
@@ -176,23 +200,50 @@ class CrossNodeAttention(nn.Module):
         return out + times[:, None, None] * self.out_proj.bias
 
     @torch.no_grad()
-    def attention(self, h_dst: Tensor, h_src: Tensor, edge_index: Tensor, mask_src: Tensor | None = None) -> Tensor:
+    def attention(
+        self,
+        h_dst: Tensor,
+        h_src: Tensor,
+        edge_index: Tensor,
+        mask_src: Tensor | None = None,
+        names: tuple[Tensor, Tensor] | None = None,
+    ) -> Tensor:
         """Attention weights of the given edges averaged over heads, ``[E, T, S]``.
 
         What goes to a null token is left out, so rows may sum to less than one.
         """
-        key, _, key_mask = self._keys_and_values(h_src, mask_src)
-        weights = ops.edge_attention_weights(self._split(self.q_proj(h_dst)), key, edge_index, key_mask=key_mask)
+        query, key, _, key_mask = self._project(h_dst, h_src, mask_src, names)
+        weights = ops.edge_attention_weights(query, key, edge_index, key_mask=key_mask, scale=self._scale)
         return weights.mean(1)[:, :, : h_src.size(1)]
 
-    def _keys_and_values(self, h_src: Tensor, mask_src: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
-        key, value = self._split(self.k_proj(h_src)), self._split(self.v_proj(h_src))
+    @property
+    def _scale(self) -> float:
+        return float((self.dim // self.heads) ** -0.5)
+
+    def _project(
+        self, h_dst: Tensor, h_src: Tensor, mask_src: Tensor | None, names: tuple[Tensor, Tensor] | None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """Queries, keys, values and mask of the keys, null tokens included."""
+        query, key, value = self.q_proj(h_dst), self.k_proj(h_src), self._split(self.v_proj(h_src))
+        if names is not None:
+            if not self.named:
+                raise FIMPError("CrossNodeAttention: got names, but was built without; build it with names=True")
+            key = key + self.k_name(self.name_norm(names[0]))
+            query = query + self.q_name(self.name_norm(names[1]))
+        query, key = self._split(query), self._split(key)
         if self.null_token is None:
-            return key, value, mask_src
+            return query, key, value, mask_src
         null_key, null_value = (part.expand(len(h_src), -1, -1, -1) for part in self.null_token)
         if mask_src is not None:
             mask_src = torch.cat([mask_src, mask_src.any(1, keepdim=True)], 1)
-        return torch.cat([key, null_key], 2), torch.cat([value, null_value], 2), mask_src
+        key = torch.cat([key, null_key], 2)
+        if names is not None:
+            # One more number per query, always 1, meets the score of the null token, and 0 for all others.
+            assert self.null_score is not None
+            query = torch.cat([query, torch.ones_like(query[..., :1])], -1)
+            score = (self.null_score / self._scale).view(1, -1, 1, 1).expand(len(h_src), -1, -1, -1)
+            key = torch.cat([key, F.pad(score, (0, 0, h_src.size(1), 0))], -1)
+        return query, key, torch.cat([value, null_value], 2), mask_src
 
     def extra_repr(self) -> str:
         """Width, heads and dropout for ``repr``."""

@@ -31,7 +31,8 @@ class FIMPConv(nn.Module):
     Shapes
     ------
     - **input:** tokens ``[N, T, D]``, or a pair ``([N_src, S, D], [N_dst, T, D])`` for bipartite graphs;
-      edge indices ``[2, E]``; token masks ``[N, T]``, or a pair of masks; edge weights ``[E]``.
+      edge indices ``[2, E]``; token masks ``[N, T]``, or a pair of masks; edge weights ``[E]``; names of
+      tokens as a pair ``([N_src, S, D], [N_dst, T, D])``, for message creators that know names.
     - **output:** ``[N, T, D]`` or ``[N_dst, T, D]``; zero at padded tokens and for nodes without in-edges.
     """
 
@@ -53,6 +54,7 @@ class FIMPConv(nn.Module):
         edge_index: Tensor,
         mask: Tensor | tuple[Tensor | None, Tensor | None] | None = None,
         edge_weight: Tensor | None = None,
+        names: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
         """Run the layer; arguments as under *Shapes*.
 
@@ -69,7 +71,7 @@ class FIMPConv(nn.Module):
             if isinstance(h, tuple):
                 raise FIMPError("FIMPConv: add_self_loops=True needs one set of nodes; got bipartite input")
             edge_index, edge_weight = add_missing_self_loops(edge_index, h_dst.size(0), edge_weight)
-        out = self.message(h_dst, h_src, edge_index, mask_src, edge_weight, self.aggr)
+        out = self.message(h_dst, h_src, edge_index, mask_src, edge_weight, self.aggr, names)
         return out if mask_dst is None else out.masked_fill(~mask_dst[:, :, None], 0.0)
 
     def extra_repr(self) -> str:

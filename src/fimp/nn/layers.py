@@ -88,6 +88,8 @@ class FIMPLayer(nn.Module):
         Probability that a message is not sent in a training step.
     own
         Whether a node's queries attend to its own sources too.
+    names
+        Whether queries find their neighbours' tokens by name, too (:class:`fimp.nn.CrossNodeAttention`).
     """
 
     def __init__(
@@ -99,16 +101,24 @@ class FIMPLayer(nn.Module):
         attention_dropout: float = 0.0,
         edge_dropout: float = 0.0,
         own: bool = True,
+        names: bool = False,
     ) -> None:
         super().__init__()
         self.edge_dropout = edge_dropout
         self.norm_query, self.norm_source, self.norm_ffn = nn.LayerNorm(dim), nn.LayerNorm(dim), nn.LayerNorm(dim)
-        self.conv = FIMPConv(CrossNodeAttention(dim, heads, dropout=attention_dropout, null_token=True))
+        self.conv = FIMPConv(CrossNodeAttention(dim, heads, dropout=attention_dropout, null_token=True, names=names))
         self.own = OwnAttention(dim, heads, attention_dropout) if own else None
         self.ffn = FeedForward(dim, 2 * dim)
         self.dropout = FeatureDropout(dropout)
 
-    def forward(self, queries: Tensor, sources: Tokens, edge_index: Tensor, own: Tokens | None = None) -> Tensor:
+    def forward(
+        self,
+        queries: Tensor,
+        sources: Tokens,
+        edge_index: Tensor,
+        own: Tokens | None = None,
+        name: Tensor | None = None,
+    ) -> Tensor:
         """Update the queries of the first nodes from the sources of all.
 
         Parameters
@@ -116,17 +126,19 @@ class FIMPLayer(nn.Module):
         queries
             ``[N_dst, T, D]``, tokens of the first ``N_dst`` nodes.
         sources
-            ``h [N, S, D]`` and ``mask [N, S]``.
+            ``h [N, S, D]``, ``mask [N, S]``, and ``name [N, S, D]`` where queries have names.
         edge_index
             ``[2, E]``, source in row 0.
         own
             Source tokens that a node shows to itself ``h [N_dst, S', D]``, where these are not the ones it
             shows to neighbours.
+        name
+            Names of the queries, ``[N_dst, T, D]``.
         """
         asking, told = self.norm_query(queries), self.norm_source(sources.h)
         if self.training and self.edge_dropout > 0.0:
             edge_index = edge_index[:, torch.rand(edge_index.size(1), device=edge_index.device) >= self.edge_dropout]
-        heard = self.conv((told, asking), edge_index, (sources.mask, None))
+        heard = self.conv((told, asking), edge_index, (sources.mask, None), names=_names(sources, name))
         if self.own is not None:
             count = len(queries)
             if own is None:
@@ -138,11 +150,16 @@ class FIMPLayer(nn.Module):
         return queries + self.dropout(self.ffn(self.norm_ffn(queries)))
 
     @torch.no_grad()
-    def attention(self, queries: Tensor, sources: Tokens, edge_index: Tensor) -> Tensor:
+    def attention(self, queries: Tensor, sources: Tokens, edge_index: Tensor, name: Tensor | None = None) -> Tensor:
         """Attention weights of the given edges, mean over heads, ``[E, T, S]``.
 
         Arguments as in :meth:`forward`. Rows sum to one minus what the null token takes.
         """
         message = self.conv.message
         assert isinstance(message, CrossNodeAttention)
-        return message.attention(self.norm_query(queries), self.norm_source(sources.h), edge_index, sources.mask)
+        asking, told = self.norm_query(queries), self.norm_source(sources.h)
+        return message.attention(asking, told, edge_index, sources.mask, _names(sources, name))
+
+
+def _names(sources: Tokens, name: Tensor | None) -> tuple[Tensor, Tensor] | None:
+    return None if sources.name is None or name is None else (sources.name, name)

@@ -82,7 +82,7 @@ class GeneTokenizer(nn.Module):
         Returns
         -------
         Tokens
-            ``h [N, T, D]`` and ``mask [N, T]``; padded tokens are zero.
+            ``h [N, T, D]``, ``mask [N, T]`` and the gene embeddings as ``name [N, T, D]``; padded tokens are zero.
         """
         gene = self.to_dim(self.gene(genes))
         if hidden is not None and bool(hidden[mask].all()):
@@ -95,7 +95,8 @@ class GeneTokenizer(nn.Module):
             if hidden is not None:
                 value = torch.where(hidden.unsqueeze(-1), self.mask_token, value)
         h = torch.cat([gene, value], -1) if self.combine == "concatenate" else gene + value
-        return Tokens(self.project(h).masked_fill(~mask.unsqueeze(-1), 0.0), mask)
+        padded = ~mask.unsqueeze(-1)
+        return Tokens(self.project(h).masked_fill(padded, 0.0), mask, gene.masked_fill(padded, 0.0))
 
 
 class CellToken(nn.Module):
