@@ -44,3 +44,67 @@ def test_heads_must_divide_the_width():
 
 def test_repr_is_readable():
     assert repr(CrossNodeAttention(8, 2)).startswith("CrossNodeAttention(\n  dim=8, heads=2, dropout=0.0")
+
+
+def named(heads=2, dim=16):
+    """A module with names, sources named 0 to 3 and 4 to 7, and queries named 1 and 9 (nobody's name)."""
+    torch.manual_seed(0)
+    message = CrossNodeAttention(dim, heads, null_token=True, names=True).double()
+    # Orthogonal names: those of strangers score nothing.
+    names = torch.eye(dim, dtype=torch.float64) - 1.0 / dim
+    h_src, h_dst = torch.randn(2, 4, dim, dtype=torch.float64), torch.randn(1, 2, dim, dtype=torch.float64)
+    return message, h_dst, h_src, (names[torch.arange(8).view(2, 4)], names[torch.tensor([[1, 9]])])
+
+
+def test_at_first_a_token_asks_its_namesakes_and_else_the_null_token():
+    message, h_dst, h_src, names = named(heads=1, dim=256)
+    edges = torch.tensor([[0, 1], [0, 0]])
+    weights = message.attention(0.0 * h_dst, h_src, edges, names=names)
+    # The null token scores as much as a namesake.
+    assert 0.4 < weights[0, 0, 1] < 0.6
+    assert weights[0, 0, [0, 2, 3]].max() < 1e-3
+    assert weights[0, 1].max() < 1e-3
+    assert weights[1].max() < 1e-3
+
+
+def test_names_add_to_the_scores():
+    message, h_dst, h_src, names = named()
+    torch.nn.init.normal_(message.null_score)
+    edge = torch.tensor([[1], [0]])
+    q = (message.q_proj(h_dst) + message.q_name(message.name_norm(names[1])))[0].view(2, 2, 8).transpose(0, 1)
+    k = (message.k_proj(h_src) + message.k_name(message.name_norm(names[0])))[1].view(4, 2, 8).transpose(0, 1)
+    null = (q @ message.null_token[0].transpose(-1, -2)) / 8**0.5 + message.null_score[:, None, None]
+    wanted = torch.cat([q @ k.transpose(-1, -2) / 8**0.5, null], -1).softmax(-1)
+    torch.testing.assert_close(message.attention(h_dst, h_src, edge, names=names)[0], wanted.mean(0)[:, :4])
+    v = torch.cat([message.v_proj(h_src)[1].view(4, 2, 8).transpose(0, 1), message.null_token[1]], 1)
+    out = message.out_proj((wanted @ v).transpose(0, 1).flatten(1))
+    torch.testing.assert_close(message(h_dst, h_src, edge, names=names)[0], out)
+
+
+def test_names_reach_every_parameter_and_masked_sources_stay_silent():
+    message, h_dst, h_src, names = named()
+    mask = torch.tensor([[True, True, True, False], [False] * 4])
+    edges = torch.tensor([[0, 1], [0, 0]])
+    out = message(h_dst, h_src, edges, mask, names=names)
+    out.square().sum().backward()
+    assert all(
+        p.grad is not None and p.grad.abs().sum() > 0 for name, p in message.named_parameters() if name != "k_proj.bias"
+    )
+    changed = h_src.clone()
+    changed[~mask] = 7.0
+    torch.testing.assert_close(message(h_dst, changed, edges, mask, names=names), out)
+
+
+def test_a_module_with_names_works_without():
+    message, h_dst, h_src, _ = named()
+    plain = CrossNodeAttention(16, 2, null_token=True).double()
+    plain.load_state_dict({k: v for k, v in message.state_dict().items() if k in plain.state_dict()})
+    edges = torch.tensor([[0, 1], [0, 0]])
+    torch.testing.assert_close(message(h_dst, h_src, edges), plain(h_dst, h_src, edges))
+
+
+def test_names_need_a_module_with_names():
+    _, h_dst, h_src, names = named()
+    message = CrossNodeAttention(16, 2).double()
+    with pytest.raises(FIMPError, match="names=True"):
+        message(h_dst, h_src, torch.tensor([[0], [0]]), names=names)

@@ -38,6 +38,8 @@ class FIMP(Backbone):
         Attention heads.
     dropout, attention_dropout, edge_dropout
         As in :class:`fimp.nn.FIMPLayer`.
+    names
+        Whether tokens have names by which the last layer finds them.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class FIMP(Backbone):
         dropout: float = 0.1,
         attention_dropout: float = 0.0,
         edge_dropout: float = 0.1,
+        names: bool = False,
     ) -> None:
         super().__init__()
         self.out_dim, self.hops = dim, layers
@@ -60,7 +63,7 @@ class FIMP(Backbone):
                 attention_dropout=attention_dropout,
                 edge_dropout=edge_dropout,
                 own=own,
-                names=own,
+                names=own and names,
             )
 
         self.summaries = nn.ModuleList(layer(own=False) for _ in range(layers))
@@ -69,7 +72,14 @@ class FIMP(Backbone):
         self.last = layer(own=True)
         self.norm = nn.LayerNorm(dim)
 
-    def forward(self, cells: Tensor, sources: Tokens, queries: Tokens, graph: Subgraph) -> Tensor:
+    def forward(
+        self,
+        cells: Tensor,
+        sources: Tokens,
+        queries: Tokens,
+        graph: Subgraph,
+        names: tuple[Tensor, Tensor] | None = None,
+    ) -> Tensor:
         """States of the seeds' queries.
 
         Parameters
@@ -82,6 +92,9 @@ class FIMP(Backbone):
             Tokens asked of the seeds, ``h [seeds, T, D]``.
         graph
             Subgraph with as many hops as there are layers.
+        names
+            Names of sources ``[n_1, S, D]`` and of queries ``[seeds, T, D]``, where tokens have names: what they are,
+            apart from their values.
 
         Returns
         -------
@@ -89,11 +102,17 @@ class FIMP(Backbone):
             ``[seeds, T, D]``.
         """
         asking, own, edges = self._until_last(cells, sources, queries, graph)
-        return self.norm(self.last(asking, sources, edges, own, queries.name))
+        return self.norm(self.last(asking, sources, edges, own, names))
 
     @torch.no_grad()
     def attention(
-        self, cells: Tensor, sources: Tokens, queries: Tokens, graph: Subgraph, chunk: int = 1024
+        self,
+        cells: Tensor,
+        sources: Tokens,
+        queries: Tokens,
+        graph: Subgraph,
+        names: tuple[Tensor, Tensor] | None = None,
+        chunk: int = 1024,
     ) -> Iterator[Tensor]:
         """Attention of the last layer along its edges, mean over heads, in chunks ``[<= chunk, T, S]``.
 
@@ -101,7 +120,7 @@ class FIMP(Backbone):
         """
         asking, _, edges = self._until_last(cells, sources, queries, graph)
         for start in range(0, edges.size(1), chunk):
-            yield self.last.attention(asking, sources, edges[:, start : start + chunk], queries.name)
+            yield self.last.attention(asking, sources, edges[:, start : start + chunk], names)
 
     def _until_last(
         self, cells: Tensor, sources: Tokens, queries: Tokens, graph: Subgraph
@@ -116,8 +135,9 @@ class FIMP(Backbone):
         return asking, Tokens(torch.cat([cells, sources.h[:seeds]], 1), mask), edges
 
 
-def _build(h: Hyperparameters, in_dim: int) -> Backbone:
-    return FIMP(in_dim, h.layers, h.heads, h.decided_dropout, h.attention_dropout, edge_dropout=h.decided_dropout)
+def _build(h: Hyperparameters, in_dim: int, names: bool) -> Backbone:
+    dropout = h.decided_dropout
+    return FIMP(in_dim, h.layers, h.heads, dropout, h.attention_dropout, edge_dropout=dropout, names=names)
 
 
 register(

@@ -90,7 +90,8 @@ class ModelSpec:
         ``tokens``: nodes as token sequences. ``vectors``: nodes as one vector. ``none``: nothing at all, the
         model is its output bias.
     build
-        ``build(hyperparameters, in_dim)`` makes the network; ``in_dim`` is the length of a node's vector.
+        ``build(hyperparameters, in_dim)`` makes the network; ``in_dim`` is the length of a node's vector. For models
+        of tokens it is ``build(hyperparameters, dim, names)``, with the width of tokens and whether they have names.
     defaults
         Hyperparameters it ships with.
     encode
@@ -105,11 +106,15 @@ class ModelSpec:
     name: str
     description: str
     input: Literal["tokens", "vectors", "none"]
-    build: Callable[[Hyperparameters, int], Backbone]
+    build: Callable[..., Backbone]
     defaults: Hyperparameters = Hyperparameters()
     encode: Callable[[Tensor, int], Tensor] | None = None
     egos: bool = False
     pretrains: bool = False
+
+    def backbone(self, hyperparameters: Hyperparameters, in_dim: int, names: bool = False) -> Backbone:
+        """What ``build`` makes; ``names`` matters to models of tokens alone."""
+        return self.build(hyperparameters, in_dim, *([names] if self.input == "tokens" else []))
 
     @property
     def trainable(self) -> bool:

@@ -117,7 +117,7 @@ class FIMPLayer(nn.Module):
         sources: Tokens,
         edge_index: Tensor,
         own: Tokens | None = None,
-        name: Tensor | None = None,
+        names: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
         """Update the queries of the first nodes from the sources of all.
 
@@ -126,19 +126,19 @@ class FIMPLayer(nn.Module):
         queries
             ``[N_dst, T, D]``, tokens of the first ``N_dst`` nodes.
         sources
-            ``h [N, S, D]``, ``mask [N, S]``, and ``name [N, S, D]`` where queries have names.
+            ``h [N, S, D]`` and ``mask [N, S]``.
         edge_index
             ``[2, E]``, source in row 0.
         own
             Source tokens that a node shows to itself ``h [N_dst, S', D]``, where these are not the ones it
             shows to neighbours.
-        name
-            Names of the queries, ``[N_dst, T, D]``.
+        names
+            Names of sources ``[N, S, D]`` and of queries ``[N_dst, T, D]``, for a layer built with ``names=True``.
         """
         asking, told = self.norm_query(queries), self.norm_source(sources.h)
         if self.training and self.edge_dropout > 0.0:
             edge_index = edge_index[:, torch.rand(edge_index.size(1), device=edge_index.device) >= self.edge_dropout]
-        heard = self.conv((told, asking), edge_index, (sources.mask, None), names=_names(sources, name))
+        heard = self.conv((told, asking), edge_index, (sources.mask, None), names=names)
         if self.own is not None:
             count = len(queries)
             if own is None:
@@ -150,7 +150,9 @@ class FIMPLayer(nn.Module):
         return queries + self.dropout(self.ffn(self.norm_ffn(queries)))
 
     @torch.no_grad()
-    def attention(self, queries: Tensor, sources: Tokens, edge_index: Tensor, name: Tensor | None = None) -> Tensor:
+    def attention(
+        self, queries: Tensor, sources: Tokens, edge_index: Tensor, names: tuple[Tensor, Tensor] | None = None
+    ) -> Tensor:
         """Attention weights of the given edges, mean over heads, ``[E, T, S]``.
 
         Arguments as in :meth:`forward`. Rows sum to one minus what the null token takes.
@@ -158,8 +160,4 @@ class FIMPLayer(nn.Module):
         message = self.conv.message
         assert isinstance(message, CrossNodeAttention)
         asking, told = self.norm_query(queries), self.norm_source(sources.h)
-        return message.attention(asking, told, edge_index, sources.mask, _names(sources, name))
-
-
-def _names(sources: Tokens, name: Tensor | None) -> tuple[Tensor, Tensor] | None:
-    return None if sources.name is None or name is None else (sources.name, name)
+        return message.attention(asking, told, edge_index, sources.mask, names)

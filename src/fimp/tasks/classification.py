@@ -69,7 +69,7 @@ class ClassificationNetwork(Network):
         self.hops = 0
         if encoder is not None:
             self.encoder = encoder
-            self.model = choice.spec.build(choice.hyperparameters, encoder.out_dim)
+            self.model = choice.spec.backbone(choice.hyperparameters, encoder.out_dim)
             self.hops = self.model.hops
             self.head = nn.Linear(self.model.out_dim, len(log_prior), bias=False)
             nn.init.zeros_(self.head.weight)

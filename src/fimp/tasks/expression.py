@@ -23,7 +23,7 @@ from fimp.models.fimp import FIMP
 from fimp.models.registry import ModelChoice
 from fimp.nn.readout import mean_tokens
 from fimp.tasks.base import Network, Task, TaskKind, register
-from fimp.tokenizers import CellEncoder
+from fimp.tokenizers import CellEncoder, Tokens
 
 #: Hidden genes, over all cells of a training step, that a model of tokens answers. What a step teaches grows with
 #: them, but so does its cost; where cells are few, each is asked for more.
@@ -98,7 +98,7 @@ class ExpressionNetwork(Network):
         self.hops = 0
         if self.input != "none":
             self.encoder = CellEncoder(self.input, gene_mean, gene_deviation, h.dim, h.decided_dropout)
-            self.model = choice.spec.build(h, self.encoder.out_dim)
+            self.model = choice.spec.backbone(h, self.encoder.out_dim, names=True)
             self.hops = self.model.hops
             # An embedding is a linear layer of which only the asked genes' rows are computed.
             self.head = nn.Embedding(genes, self.model.out_dim)
@@ -120,7 +120,7 @@ class ExpressionNetwork(Network):
             h = self.model(self.vectors(tokens), graph)
             learned = nn.functional.linear(h, self.head.weight, self.bias).gather(1, asked.genes)
         else:
-            h = self.model(*self.encoder.told(tokens, graph), self.encoder.queries(asked, asked.hidden), graph)
+            h = self.model(*self._conversation(tokens, asked, asked.hidden, graph))
             learned = (h * self.head(asked.genes)).sum(-1) + self.bias[asked.genes]
         return base + self.deviation * learned
 
@@ -140,8 +140,15 @@ class ExpressionNetwork(Network):
             out: Tensor = self.model(self.vectors(inputs), graph)
             return out
         seeds = inputs.take(graph.num_seeds)
-        queries = self.encoder.queries(seeds, seeds.mask)
-        return mean_tokens(self.model(*self.encoder.told(inputs, graph), queries, graph), seeds.mask)
+        return mean_tokens(self.model(*self._conversation(inputs, seeds, seeds.mask, graph)), seeds.mask)
+
+    def _conversation(
+        self, tokens: CellTokens, asked: CellTokens, hidden: Tensor, graph: Subgraph
+    ) -> tuple[Tensor, Tokens, Tokens, Subgraph, tuple[Tensor, Tensor]]:
+        """What a model of tokens takes: what cells tell, what is asked of the seeds, the graph, and names of both."""
+        visible = tokens.take(graph.num_nodes[1]).visible()
+        names = self.encoder.names(visible), self.encoder.names(asked)
+        return *self.encoder.told(tokens, graph), self.encoder.queries(asked, hidden), graph, names
 
     def attention(self, tokens: CellTokens, graph: Subgraph) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Attention of the seeds' hidden genes to their neighbours' visible genes, in chunks of edges.
@@ -157,9 +164,8 @@ class ExpressionNetwork(Network):
         asked, visible = tokens.take(graph.num_seeds).asked(), tokens.take(graph.num_nodes[1]).visible()
         receivers = asked.genes.masked_fill(~asked.hidden, -1)
         senders = visible.genes.masked_fill(~visible.mask, -1)
-        queries = self.encoder.queries(asked, asked.hidden)
         start = 0
-        for weights in self.model.attention(*self.encoder.told(tokens, graph), queries, graph):
+        for weights in self.model.attention(*self._conversation(tokens, asked, asked.hidden, graph)):
             src, dst = graph.edge_index[:, start : start + len(weights)]
             start += len(weights)
             yield weights, receivers[dst], senders[src]

@@ -16,11 +16,7 @@ class Tokens(NamedTuple):
         Token states, ``[N, T, D]``.
     mask
         Token mask, ``[N, T]``, True = real token.
-    name
-        What each token is, apart from its value, ``[N, T, D]``: the embedding of a gene, for instance. None where
-        tokens have no names.
     """
 
     h: Tensor
     mask: Tensor
-    name: Tensor | None = None

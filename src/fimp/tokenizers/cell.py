@@ -65,5 +65,9 @@ class CellEncoder(nn.Module):
         out: Tokens = self.tokenizer(tokens.genes, self._standardise(tokens), tokens.mask, hidden)
         return out
 
+    def names(self, tokens: CellTokens) -> Tensor:
+        """What tokens are, apart from their values: ``[n, T, D]``."""
+        return self.tokenizer.names(tokens.genes)
+
     def _standardise(self, tokens: CellTokens) -> Tensor:
         return (tokens.values - self.gene_mean[tokens.genes]) / self.gene_deviation[tokens.genes]

@@ -82,9 +82,9 @@ class GeneTokenizer(nn.Module):
         Returns
         -------
         Tokens
-            ``h [N, T, D]``, ``mask [N, T]`` and the gene embeddings as ``name [N, T, D]``; padded tokens are zero.
+            ``h [N, T, D]`` and ``mask [N, T]``; padded tokens are zero.
         """
-        gene = self.to_dim(self.gene(genes))
+        gene = self.names(genes)
         if hidden is not None and bool(hidden[mask].all()):
             value = self.mask_token.expand_as(gene)
         else:
@@ -95,8 +95,12 @@ class GeneTokenizer(nn.Module):
             if hidden is not None:
                 value = torch.where(hidden.unsqueeze(-1), self.mask_token, value)
         h = torch.cat([gene, value], -1) if self.combine == "concatenate" else gene + value
-        padded = ~mask.unsqueeze(-1)
-        return Tokens(self.project(h).masked_fill(padded, 0.0), mask, gene.masked_fill(padded, 0.0))
+        return Tokens(self.project(h).masked_fill(~mask.unsqueeze(-1), 0.0), mask)
+
+    def names(self, genes: Tensor) -> Tensor:
+        """What tokens are, apart from their values: gene embeddings of width D, ``[N, T] -> [N, T, D]``."""
+        out: Tensor = self.to_dim(self.gene(genes))
+        return out
 
 
 class CellToken(nn.Module):
