@@ -27,7 +27,7 @@ from fimp.tokenizers import CellEncoder, Tokens
 
 #: Hidden genes, over all cells of a training step, that a model of tokens answers. What a step teaches grows with
 #: them, but so does its cost; where cells are few, each is asked for more.
-QUERIES_PER_STEP = 10_240
+QUERIES_PER_STEP = 4096
 
 
 @dataclass(frozen=True)
