@@ -30,5 +30,8 @@ def test_planted_pairs_lead_the_attention(adata, models):
     pairs = adata.uns["planted_pairs"]
     found = gene_attention(models["fimp-base"], draws=2)
     assert found.auroc(pairs["receptor"], pairs["ligand"]) > 0.8
-    untrained = gene_attention(fimp.ExpressionModel(adata, dim=64), draws=1)
-    assert abs(np.nanmean(untrained.pair_scores(pairs["receptor"], pairs["ligand"]))) < 0.01
+    # Names that are drawn at random score at random, so one untrained model may favour the pairs: many do not.
+    untrained = [gene_attention(fimp.ExpressionModel(adata, dim=64, seed=seed), draws=1) for seed in range(5)]
+    by_chance = [model.auroc(pairs["receptor"], pairs["ligand"]) for model in untrained]
+    assert abs(np.mean(by_chance) - 0.5) < 0.15
+    assert max(by_chance) < found.auroc(pairs["receptor"], pairs["ligand"]) - 0.1
