@@ -62,9 +62,10 @@ class CrossNodeAttention(nn.Module):
         Give every source that has a real token one more, learned, token: a neighbour that knows nothing
         then has a way to say little.
     names
-        Let tokens be found by their names (:attr:`fimp.tokenizers.Tokens.name`) besides their states: names have
-        projections of their own, whose products add to the scores. Queries and keys start from the same orthogonal
-        one, so that at first a token asks its namesakes, and the null token where there are none.
+        Let tokens be found by their names, which say what they are apart from their values (gene embeddings, for
+        instance), besides their states: names have projections of their own, whose products add to the scores. Queries
+        and keys start from the same orthogonal one, so that at first a token asks its namesakes, and the null token
+        where there are none.
 
     Raises
     ------
@@ -177,6 +178,11 @@ class CrossNodeAttention(nn.Module):
         -------
         Tensor
             ``[N_dst, T, D]``, exactly zero for a node that receives nothing.
+
+        Raises
+        ------
+        FIMPError
+            If names are given to a module built without, or as :func:`fimp.ops.edge_attention`.
         """
         query, key, value, key_mask = self._project(h_dst, h_src, mask_src, names)
         attended = ops.edge_attention(
