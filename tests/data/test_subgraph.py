@@ -64,3 +64,34 @@ def test_everything_moves_to_a_device(egos):
     graph = sampler.sample(np.arange(4)).to(torch.device("meta"))
     parts = [graph.edge_index, graph.degree, graph.encoding, *(graph.egos or ())]
     assert {part.device.type for part in parts} == {"meta"}
+
+
+@given(seed=st.integers(0, 1000), hops=st.integers(1, 3), most=st.integers(1, 40))
+def test_a_second_ring_is_what_two_steps_reach_and_one_does_not(seed, hops, most):
+    edges = random_graph(seed, edges=60)
+    seeds = np.random.default_rng(seed).choice(30, 6, replace=False)
+    graph = NeighborSampler(edges, 30, [-1] * hops).sample(seeds)
+    src, dst = graph.nodes[graph.second_ring(most).numpy()]
+    into = [set() for _ in range(30)]
+    walks = np.zeros((30, 30), dtype=int)
+    for a, b in edges.T.tolist():
+        into[b].add(a)
+        walks[a, b] += 1
+    walks = walks @ walks
+    for node in seeds:
+        wanted = {far for near in into[node] for far in into[near]} - into[node] - {node} if hops > 1 else set()
+        found = src[dst == node].tolist()
+        assert len(found) == len(set(found)) == min(most, len(wanted))
+        assert set(found) <= wanted
+        if found:
+            left_out = [walks[far, node] for far in wanted - set(found)]
+            assert max(left_out, default=0) <= min(walks[far, node] for far in found)
+
+
+def test_a_second_ring_does_not_depend_on_the_batch():
+    sampler = NeighborSampler(random_graph(0), 30, [-1, -1])
+    whole = sampler.sample(np.arange(30))
+    src, dst = whole.nodes[whole.second_ring(3).numpy()]
+    for node in range(30):
+        alone = sampler.sample(np.array([node]))
+        assert sorted(alone.nodes[alone.second_ring(3)[0].numpy()]) == sorted(src[dst == node])

@@ -10,7 +10,8 @@ from fimp.models import known_models, resolve, resolve_all
 from fimp.tasks import ExpressionTask
 from fimp.train.loader import sampler_for
 
-NAMES = [name for name, spec in known_models().items() if spec.trainable]
+#: The last one hears two rings of neighbours.
+NAMES = [*(name for name, spec in known_models().items() if spec.trainable), "fimp-base reach=2"]
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +21,8 @@ def task():
 
 def network(task, name, seed=0):
     torch.manual_seed(seed)
-    choice = resolve(name, dim=16)
+    name, _, reach = name.partition(" reach=")
+    choice = resolve(name, dim=16, **({"reach": int(reach)} if reach else {}))
     built = task.network(choice)
     built.choice = choice
     # Heads start at zero, which would hide what comes before them.
@@ -147,8 +149,36 @@ def test_dropout_that_nobody_chose_fits_the_number_of_values():
     choice = resolve("gcn")
     assert choice.hyperparameters.dropout is None
     for values, dropout in ((10**6, 0.1), (20_000, 0.158), (10, 0.3), (0, 0.3)):
-        assert choice.for_values(values).hyperparameters.dropout == pytest.approx(dropout, abs=1e-3)
-    assert resolve("gcn", dropout=0.0).for_values(10).hyperparameters.dropout == 0.0
+        assert choice.for_data(values).hyperparameters.dropout == pytest.approx(dropout, abs=1e-3)
+    assert resolve("gcn", dropout=0.0).for_data(10).hyperparameters.dropout == 0.0
+
+
+def test_a_second_ring_is_heard_where_neighbours_agree_and_nobody_chose():
+    assert resolve("fimp-base").for_data(1000, 0.2).hyperparameters.reach == 1
+    assert resolve("fimp-base").for_data(1000, 0.8).hyperparameters.reach == 2
+    assert resolve("fimp-base", reach=1).for_data(1000, 0.8).hyperparameters.reach == 1
+
+
+def test_an_impossible_reach_is_refused(task):
+    with pytest.raises(FIMPError, match="reach=3; use 1 or 2"):
+        task.network(resolve("fimp-base", dim=16, reach=3))
+    assert task.network(resolve("fimp-base", dim=16, reach=2, layers=1)).model.reach == 1
+
+
+def test_tokens_of_the_second_ring_are_heard_by_name(task):
+    """Without summaries, which travel two hops anyway, only a reach of two hears a node two hops away."""
+    edges = torch.tensor([[1, 2], [0, 1]])
+    for reach, heard in ((1, False), (2, True)):
+        built = network(task, f"fimp-base reach={reach}")
+        built.model.summaries.requires_grad_(False)
+        for layer in built.model.summaries:
+            torch.nn.init.zeros_(layer.conv.message.out_proj.weight)
+
+        def louder(tokens):
+            return tokens._replace(values=tokens.values + (torch.arange(len(tokens.genes)) == 2)[:, None])
+
+        before, after = (predict(task, built, [0], change, edges) for change in (lambda tokens: tokens, louder))
+        assert (not torch.allclose(before, after)) == heard
 
 
 def test_unknown_hyperparameters_are_refused():

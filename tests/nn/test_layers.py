@@ -59,6 +59,17 @@ def test_edge_dropout_silences_messages_in_training_only():
     assert not torch.equal(layer.eval()(queries, sources, edges), without)
 
 
+def test_nodes_farther_away_are_heard_along_edges_of_their_own():
+    queries, sources, edges = inputs()
+    layer = FIMPLayer(8, 2, far=True).eval()
+    far = torch.tensor([[2], [0]])
+    near, both = layer(queries, sources, edges), layer(queries, sources, edges, far=far)
+    assert not torch.allclose(both[0], near[0])
+    assert torch.equal(both[1:], near[1:])
+    assert torch.equal(layer(queries, sources, edges, far=far[:, :0]), near)
+    assert not torch.allclose(layer(queries, sources, torch.cat([edges, far], 1))[0], both[0])
+
+
 def test_feature_dropout_is_the_same_for_all_tokens_of_a_node():
     torch.manual_seed(0)
     out = FeatureDropout(0.5)(torch.ones(20, 3, 8))

@@ -79,6 +79,43 @@ class Subgraph(NamedTuple):
         for hop in range(len(self.num_edges) - 1, -1, -1):
             yield self.edge_index[:, : self.num_edges[hop]], self.num_nodes[hop]
 
+    def second_ring(self, most: int = 32) -> Tensor:
+        """Edges ``[2, r]`` to the seeds from nodes that are two hops away, and no nearer.
+
+        Paths are those of the subgraph, sampled edges alone. Every node is there once, whatever the number of paths
+        that lead to it; of more than ``most`` around a seed, those stay that most paths lead to.
+        """
+        empty = self.edge_index[:, :0]
+        if len(self.num_edges) < 2:
+            return empty
+        size = len(self.nodes)
+        near_src, near_dst = self.edge_index[:, : self.num_edges[0]]
+        src, dst = self.edge_index[:, : self.num_edges[1]]
+        order = torch.argsort(dst, stable=True)
+        degree = torch.bincount(dst, minlength=size)
+        first = degree.cumsum(0) - degree
+        # Every edge into a seed goes on along all edges into its source.
+        counts = degree[near_src]
+        step = torch.arange(int(counts.sum()), device=src.device) - (counts.cumsum(0) - counts).repeat_interleave(
+            counts
+        )
+        far = src[order[first[near_src].repeat_interleave(counts) + step]]
+        paths = near_dst.repeat_interleave(counts) * size + far
+        pair, times = torch.unique(paths, return_counts=True)
+        seed, far = pair // size, pair % size
+        keep = (seed != far) & ~torch.isin(pair, near_dst * size + near_src)
+        seed, far, times = seed[keep], far[keep], times[keep]
+        if not len(seed):
+            return empty
+        # Which nodes stay must not depend on their place in the batch, so equals are told apart by their index.
+        order = torch.argsort(torch.as_tensor(self.nodes, device=src.device)[far])
+        for key in (-times, seed):
+            order = order[torch.argsort(key[order], stable=True)]
+        seed, far = seed[order], far[order]
+        count = torch.bincount(seed)
+        rank = torch.arange(len(seed), device=src.device) - (count.cumsum(0) - count)[seed]
+        return torch.stack([far, seed])[:, rank < most]
+
     def to(self, device: torch.device) -> Subgraph:
         """Tensors on a device."""
         return self._replace(

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fimp.data.subgraph import Subgraph
+from fimp.errors import FIMPError
 from fimp.models.registry import Backbone, Hyperparameters, ModelSpec, register
 from fimp.nn.layers import FIMPLayer
 from fimp.tokenizers.base import Tokens
@@ -25,8 +26,8 @@ class FIMP(Backbone):
     2. Queries read their own cell token: each adds it, and once more multiplied by a gate that the query makes, so that
        every gene has its own view of the cell.
     3. The last layer updates the seeds' queries by their own cell token and sources, and by their neighbours'
-       sources, which they find by name, too. The neighbours' cell tokens are left out here, so that what a message
-       says can be read token by token.
+       sources, which they find by name, too, and where neighbours agree well by those of a second ring of nodes. The
+       neighbours' cell tokens are left out here, so that what a message says can be read token by token.
 
     Parameters
     ----------
@@ -40,6 +41,18 @@ class FIMP(Backbone):
         As in :class:`fimp.nn.FIMPLayer`.
     names
         Whether tokens have names by which the last layer finds them.
+    reach
+        Rings of neighbours whose sources the last layer hears: 1, or 2 (which takes two layers).
+
+    Attributes
+    ----------
+    reach
+        The same, and no more than there are layers: the sources given must be those of nodes within it.
+
+    Raises
+    ------
+    FIMPError
+        If the reach is neither 1 nor 2.
     """
 
     def __init__(
@@ -51,9 +64,12 @@ class FIMP(Backbone):
         attention_dropout: float = 0.0,
         edge_dropout: float = 0.1,
         names: bool = False,
+        reach: int = 1,
     ) -> None:
         super().__init__()
-        self.out_dim, self.hops = dim, layers
+        if reach not in (1, 2):
+            raise FIMPError(f"fimp-base: reach={reach}; use 1 or 2")
+        self.out_dim, self.hops, self.reach = dim, layers, min(reach, layers)
 
         def layer(own: bool) -> FIMPLayer:
             return FIMPLayer(
@@ -64,6 +80,7 @@ class FIMP(Backbone):
                 edge_dropout=edge_dropout,
                 own=own,
                 names=own and names,
+                far=own and self.reach == 2,
             )
 
         self.summaries = nn.ModuleList(layer(own=False) for _ in range(layers))
@@ -87,13 +104,13 @@ class FIMP(Backbone):
         cells
             Cell tokens of all nodes of the subgraph, ``[n, 1, D]``.
         sources
-            Visible tokens of the nodes within one hop, ``h [n_1, S, D]``.
+            Visible tokens of the nodes within ``reach`` hops, ``h [n_r, S, D]``.
         queries
             Tokens asked of the seeds, ``h [seeds, T, D]``.
         graph
             Subgraph with as many hops as there are layers.
         names
-            Names of sources ``[n_1, S, D]`` and of queries ``[seeds, T, D]``, where tokens have names: what they are,
+            Names of sources ``[n_r, S, D]`` and of queries ``[seeds, T, D]``, where tokens have names: what they are,
             apart from their values.
 
         Returns
@@ -102,7 +119,8 @@ class FIMP(Backbone):
             ``[seeds, T, D]``.
         """
         asking, own, edges = self._until_last(cells, sources, queries, graph)
-        return self.norm(self.last(asking, sources, edges, own, names))
+        far = graph.second_ring() if self.reach == 2 else None
+        return self.norm(self.last(asking, sources, edges, own, names, far))
 
     @torch.no_grad()
     def attention(
@@ -137,7 +155,9 @@ class FIMP(Backbone):
 
 def _build(h: Hyperparameters, in_dim: int, names: bool) -> Backbone:
     dropout = h.decided_dropout
-    return FIMP(in_dim, h.layers, h.heads, dropout, h.attention_dropout, edge_dropout=dropout, names=names)
+    return FIMP(
+        in_dim, h.layers, h.heads, dropout, h.attention_dropout, dropout, names, h.decided_reach if names else 1
+    )
 
 
 register(

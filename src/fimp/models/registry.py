@@ -18,6 +18,10 @@ CONTROLS = {
 }
 
 
+#: Agreement of neighbours from which on a second ring of them is worth its time: nodes two hops away then agree, too.
+AGREEMENT_FOR_TWO_RINGS = 0.5
+
+
 @dataclass(frozen=True)
 class Hyperparameters:
     """What is tuned per model.
@@ -32,7 +36,10 @@ class Hyperparameters:
         Attention heads, where the model has any.
     dropout, attention_dropout
         Probabilities of dropping hidden values and attention weights. No dropout given means one that fits the
-        number of training values (:meth:`ModelChoice.for_values`).
+        number of training values (:meth:`ModelChoice.for_data`).
+    reach
+        Rings of neighbours, 1 or 2, whose tokens a model of tokens hears in its last layer. None means what fits the
+        tissue (:meth:`ModelChoice.for_data`).
     lr, weight_decay
         Peak learning rate and decoupled weight decay of AdamW.
     """
@@ -42,6 +49,7 @@ class Hyperparameters:
     heads: int = 4
     dropout: float | None = None
     attention_dropout: float = 0.0
+    reach: int | None = None
     lr: float = 1e-3
     weight_decay: float = 1e-2
 
@@ -49,6 +57,11 @@ class Hyperparameters:
     def decided_dropout(self) -> float:
         """Dropout; 0.1 where nobody has decided."""
         return 0.1 if self.dropout is None else self.dropout
+
+    @property
+    def decided_reach(self) -> int:
+        """Reach; 1 where nobody has decided."""
+        return 1 if self.reach is None else self.reach
 
 
 class Backbone(nn.Module):
@@ -60,12 +73,15 @@ class Backbone(nn.Module):
         Number of message passing layers.
     out_dim
         Width of the states it returns.
+    reach
+        For models of tokens, the hops within which they hear nodes' tokens.
     pretraining_hops
         Hops that :meth:`pretraining_loss` needs, where the model has one (``ModelSpec.pretrains``).
     """
 
     hops: int
     out_dim: int
+    reach: int
     pretraining_hops: int
 
     def pretraining_loss(self, x: Tensor, graph: Subgraph) -> Tensor:
@@ -152,11 +168,21 @@ class ModelChoice:
     control: str | None
     hyperparameters: Hyperparameters
 
-    def for_values(self, values: int) -> ModelChoice:
-        """The same with a dropout, where none is given: :func:`default_dropout` of the number of training values."""
-        if self.hyperparameters.dropout is not None:
-            return self
-        return replace(self, hyperparameters=replace(self.hyperparameters, dropout=default_dropout(values)))
+    def for_data(self, values: int, agreement: float = 0.0) -> ModelChoice:
+        """The same with dropout and reach decided, where none is given, by what was measured on training data.
+
+        Parameters
+        ----------
+        values
+            Number of training values, for :func:`default_dropout`.
+        agreement
+            How far neighbours agree (:func:`fimp.data.statistics.neighbor_agreement`): tokens of a second ring of
+            neighbours are heard from :data:`AGREEMENT_FOR_TWO_RINGS` on.
+        """
+        h = self.hyperparameters
+        dropout = default_dropout(values) if h.dropout is None else h.dropout
+        reach = (2 if agreement >= AGREEMENT_FOR_TWO_RINGS else 1) if h.reach is None else h.reach
+        return replace(self, hyperparameters=replace(h, dropout=dropout, reach=reach))
 
 
 def default_dropout(values: int) -> float:

@@ -72,9 +72,9 @@ class OwnAttention(nn.Module):
 class FIMPLayer(nn.Module):
     """A message passing layer with its update, pre-norm (arXiv 2210.09475, Algorithm 1).
 
-    ``H_i <- H_i + A_i`` with ``A_i`` the mean message of the neighbours (:class:`FIMPConv`), plus, unless
-    ``own=False``, the message of the node to itself through weights of its own; then
-    ``H_i <- H_i + FFN(LN(H_i))``.
+    ``H_i <- H_i + A_i`` with ``A_i`` the mean message of the neighbours (:class:`FIMPConv`), plus, where asked for,
+    the mean message of nodes farther away and, unless ``own=False``, the message of the node to itself, each through
+    weights of its own; then ``H_i <- H_i + FFN(LN(H_i))``.
 
     Parameters
     ----------
@@ -90,6 +90,8 @@ class FIMPLayer(nn.Module):
         Whether a node's queries attend to its own sources too.
     names
         Whether queries find their neighbours' tokens by name, too (:class:`fimp.nn.CrossNodeAttention`).
+    far
+        Whether queries attend to the sources of nodes farther away, along edges of their own.
     """
 
     def __init__(
@@ -102,11 +104,18 @@ class FIMPLayer(nn.Module):
         edge_dropout: float = 0.0,
         own: bool = True,
         names: bool = False,
+        far: bool = False,
     ) -> None:
         super().__init__()
         self.edge_dropout = edge_dropout
         self.norm_query, self.norm_source, self.norm_ffn = nn.LayerNorm(dim), nn.LayerNorm(dim), nn.LayerNorm(dim)
-        self.conv = FIMPConv(CrossNodeAttention(dim, heads, dropout=attention_dropout, null_token=True, names=names))
+
+        def conv() -> FIMPConv:
+            message = CrossNodeAttention(dim, heads, dropout=attention_dropout, null_token=True, names=names)
+            return FIMPConv(message)
+
+        self.conv = conv()
+        self.far = conv() if far else None
         self.own = OwnAttention(dim, heads, attention_dropout) if own else None
         self.ffn = FeedForward(dim, 2 * dim)
         self.dropout = FeatureDropout(dropout)
@@ -118,6 +127,7 @@ class FIMPLayer(nn.Module):
         edge_index: Tensor,
         own: Tokens | None = None,
         names: tuple[Tensor, Tensor] | None = None,
+        far: Tensor | None = None,
     ) -> Tensor:
         """Update the queries of the first nodes from the sources of all.
 
@@ -134,11 +144,14 @@ class FIMPLayer(nn.Module):
             shows to neighbours.
         names
             Names of sources ``[N, S, D]`` and of queries ``[N_dst, T, D]``, for a layer built with ``names=True``.
+        far
+            Edges ``[2, F]`` from nodes farther away, for a layer built with ``far=True``.
         """
         asking, told = self.norm_query(queries), self.norm_source(sources.h)
-        if self.training and self.edge_dropout > 0.0:
-            edge_index = edge_index[:, torch.rand(edge_index.size(1), device=edge_index.device) >= self.edge_dropout]
-        heard = self.conv((told, asking), edge_index, (sources.mask, None), names=names)
+        heard = self.conv((told, asking), self._sent(edge_index), (sources.mask, None), names=names)
+        if far is not None:
+            assert self.far is not None
+            heard = heard + self.far((told, asking), self._sent(far), (sources.mask, None), names=names)
         if self.own is not None:
             count = len(queries)
             if own is None:
@@ -148,6 +161,12 @@ class FIMPLayer(nn.Module):
             heard = heard + self.own(asking, mine)
         queries = queries + self.dropout(heard)
         return queries + self.dropout(self.ffn(self.norm_ffn(queries)))
+
+    def _sent(self, edges: Tensor) -> Tensor:
+        """The edges along which a message is sent in this step."""
+        if not self.training or self.edge_dropout == 0.0:
+            return edges
+        return edges[:, torch.rand(edges.size(1), device=edges.device) >= self.edge_dropout]
 
     @torch.no_grad()
     def attention(

@@ -99,7 +99,7 @@ class CellTypeTask(ClassificationTask):
 
     def network(self, choice: ModelChoice) -> ClassificationNetwork:
         """The model with gene tokenizer and a head for the cell types."""
-        choice = choice.for_values(int(self.measured["class_count"].sum()))
+        choice = choice.for_data(int(self.measured["class_count"].sum()))
         h, encoder = choice.hyperparameters, None
         if choice.spec.input != "none":
             mean, deviation = self.measured["gene_mean"], self.measured["gene_deviation"]

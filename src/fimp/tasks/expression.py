@@ -16,7 +16,7 @@ from torch_geometric.data import Data
 from fimp.data.cells import CellOptions, load_cells, to_scipy
 from fimp.data.masking import CellTokens, Masking, TokenSampler
 from fimp.data.splits import split_nodes
-from fimp.data.statistics import gene_statistics
+from fimp.data.statistics import gene_statistics, neighbor_agreement
 from fimp.data.subgraph import Subgraph
 from fimp.errors import FIMPError
 from fimp.models.fimp import FIMP
@@ -146,9 +146,13 @@ class ExpressionNetwork(Network):
         self, tokens: CellTokens, asked: CellTokens, hidden: Tensor, graph: Subgraph
     ) -> tuple[Tensor, Tokens, Tokens, Subgraph, tuple[Tensor, Tensor]]:
         """What a model of tokens takes: what cells tell, what is asked of the seeds, the graph, and names of both."""
-        visible = tokens.take(graph.num_nodes[1]).visible()
-        names = self.encoder.names(visible), self.encoder.names(asked)
-        return *self.encoder.told(tokens, graph), self.encoder.queries(asked, hidden), graph, names
+        encoder, visible = self.encoder, self._visible(tokens, graph)
+        names = encoder.names(visible), encoder.names(asked)
+        return encoder.summaries(tokens), encoder.sources(visible), encoder.queries(asked, hidden), graph, names
+
+    def _visible(self, tokens: CellTokens, graph: Subgraph) -> CellTokens:
+        """What the cells show whose tokens the model hears."""
+        return tokens.take(graph.num_nodes[self.model.reach]).visible()
 
     def attention(self, tokens: CellTokens, graph: Subgraph) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Attention of the seeds' hidden genes to their neighbours' visible genes, in chunks of edges.
@@ -161,7 +165,7 @@ class ExpressionNetwork(Network):
         """
         if not isinstance(self.model, FIMP):
             raise FIMPError("attention: the model has no cross-node attention; use fimp-base")
-        asked, visible = tokens.take(graph.num_seeds).asked(), tokens.take(graph.num_nodes[1]).visible()
+        asked, visible = tokens.take(graph.num_seeds).asked(), self._visible(tokens, graph)
         receivers = asked.genes.masked_fill(~asked.hidden, -1)
         senders = visible.genes.masked_fill(~visible.mask, -1)
         start = 0
@@ -209,7 +213,7 @@ class ExpressionTask(Task):
         self.sampler = TokenSampler(values, masking, seed, _numpy(data.scale), held_out)
 
     def _measure(self, values: sparse.csr_matrix) -> dict[str, Any]:
-        """What training cells say about genes and totals."""
+        """What training cells say about genes, neighbours and totals."""
         options, training = self.options, values[self.split["train"]]
         mean, gene_deviation, deviation = gene_statistics(training, options.tokens, options.zeros)
         visible_total = None
@@ -221,7 +225,9 @@ class ExpressionTask(Task):
             # Visible counts keep the magnitude they have under the usual scaling.
             visible_total = float(np.median(np.asarray(total.sum(axis=1)))) * (1.0 - options.mask_ratio)
             visible_total = max(visible_total, 1.0)
+        agreement = neighbor_agreement(values, self.data.edge_index, self.split["train"], mean, gene_deviation)
         return {
+            "agreement": agreement,
             "gene_mean": mean,
             "gene_deviation": gene_deviation,
             "deviation": deviation,
@@ -230,7 +236,7 @@ class ExpressionTask(Task):
         }
 
     def state(self) -> dict[str, Any]:
-        """Mean and deviation of genes, overall deviation, total of visible counts, and number of values."""
+        """What was measured on training cells: of genes, of neighbours, of totals, and how many values there are."""
         return self._state
 
     def inputs(self, nodes: NDArray[np.int64], epoch: int) -> CellTokens:
@@ -244,7 +250,7 @@ class ExpressionTask(Task):
     def network(self, choice: ModelChoice) -> ExpressionNetwork:
         """The model with gene tokenizer and expression head."""
         measured = self._state
-        choice = choice.for_values(measured["values"])
+        choice = choice.for_data(measured["values"], measured["agreement"])
         return ExpressionNetwork(choice, measured["gene_mean"], measured["gene_deviation"], measured["deviation"])
 
     def loss(self, prediction: Tensor, inputs: CellTokens) -> Tensor:

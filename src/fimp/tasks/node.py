@@ -111,7 +111,7 @@ class NodeTask(ClassificationTask):
 
     def network(self, choice: ModelChoice) -> ClassificationNetwork:
         """The model with the tokenizer of these features and a head for the classes."""
-        choice = choice.for_values(int(self.measured["class_count"].sum()))
+        choice = choice.for_data(int(self.measured["class_count"].sum()))
         h, measured = choice.hyperparameters, self.measured
         shared = (choice.spec.input, measured["mean"], measured["deviation"], h.dim, h.decided_dropout)
         encoder: Any = None

@@ -56,9 +56,19 @@ class CellEncoder(nn.Module):
 
     def told(self, tokens: CellTokens, graph: Subgraph) -> tuple[Tensor, Tokens]:
         """Tokens that sum up the cells ``[n, 1, D]``, and the visible genes of those within one hop ``[n_1, S, D]``."""
-        cells = self.cell_token(tokens.genes, self._standardise(tokens), tokens.mask, tokens.hidden, self.tokenizer)
-        shown = tokens.take(graph.num_nodes[1]).visible()
-        return cells, self.tokenizer(shown.genes, self._standardise(shown), shown.mask)
+        return self.summaries(tokens), self.sources(tokens.take(graph.num_nodes[1]).visible())
+
+    def summaries(self, tokens: CellTokens) -> Tensor:
+        """Tokens that sum up the cells, ``[n, 1, D]``."""
+        out: Tensor = self.cell_token(
+            tokens.genes, self._standardise(tokens), tokens.mask, tokens.hidden, self.tokenizer
+        )
+        return out
+
+    def sources(self, visible: CellTokens) -> Tokens:
+        """Tokens of visible genes, ``h [n, S, D]``."""
+        out: Tokens = self.tokenizer(visible.genes, self._standardise(visible), visible.mask)
+        return out
 
     def queries(self, tokens: CellTokens, hidden: Tensor) -> Tokens:
         """Gene tokens with the values of ``hidden [n, T]`` hidden: ``[n, T, D]``."""
