@@ -12,7 +12,7 @@ _INK, _MUTED, _GRID, _BEST, _OTHER = "#222222", "#6b6b6b", "#e4e4e4", "#0b6e99",
 LABELS = {
     "mse": "MSE (lower is better)",
     "r2": "R²",
-    "r2_gene": "R² per gene, mean",
+    "r2_gene": "R² within genes",
     "accuracy": "accuracy",
     "f1": "F1, weighted",
     "f1_macro": "F1, macro",

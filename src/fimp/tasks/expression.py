@@ -266,30 +266,24 @@ class ExpressionTask(Task):
         return hidden.nonzero()[:, 0], prediction[hidden], inputs.targets[hidden], inputs.genes[hidden]
 
     def score(self, outcome: tuple[Tensor, ...]) -> dict[str, float]:
-        """Mean squared error, pooled R2, and the mean over genes of each gene's own R2.
+        """Mean squared error, R2, and R2 within genes.
 
-        R2 is 1 - SSE / SST over all hidden values. A gene needs ten values, not all equal, for an R2 of
-        its own (two, where no gene has ten): on fewer it is mostly noise, without a lower bound. A score that
-        does not exist is NaN.
+        R2 is 1 - SSE / SST over all hidden values, of which much is won by knowing each gene's level. R2 within genes
+        measures spread from each gene's own mean instead, so that knowing levels alone scores 0. (A mean of the genes'
+        R2 would be at the mercy of genes that hardly vary.) A score that does not exist is NaN.
         """
         _, predicted, truth, gene = (part.double() if part.is_floating_point() else part for part in outcome)
-        error = (predicted - truth).square()
-        size = int(gene.max()) + 1 if len(gene) else 0
+        squared = (predicted - truth).square().sum()
+        count = torch.bincount(gene).double()
+        level = torch.zeros_like(count).index_add(0, gene, truth) / count.clamp(min=1)
 
-        def per_gene(values: Tensor) -> Tensor:
-            return torch.zeros(size, dtype=torch.float64).index_add(0, gene, values)
+        def r2(spread: Tensor) -> float:
+            return float(1.0 - squared / spread) if spread > 1e-12 else float("nan")
 
-        count = per_gene(torch.ones_like(truth))
-        centred = truth - (per_gene(truth) / count.clamp(min=1))[gene]
-        spread = per_gene(centred.square())
-        enough = 10 if (count >= 10).any() else 2
-        has_r2 = (count >= enough) & (spread > 1e-12)
-        r2_gene = 1.0 - per_gene(error)[has_r2] / spread[has_r2]
-        total = (truth - truth.mean()).square().sum()
         return {
-            "mse": float(error.mean()),
-            "r2": float(1.0 - error.sum() / total) if total > 0 else float("nan"),
-            "r2_gene": float(r2_gene.mean()),
+            "mse": float(squared / len(truth)) if len(truth) else float("nan"),
+            "r2": r2((truth - truth.mean()).square().sum()),
+            "r2_gene": r2((truth - level[gene]).square().sum()),
         }
 
     def node_statistics(self, outcome: tuple[Tensor, ...]) -> NDArray[np.float64]:
