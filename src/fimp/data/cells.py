@@ -97,7 +97,8 @@ def _new(cells: Cells, options: CellOptions) -> CellGraph:
     """A graph to train on."""
     name, notes = cells.name, []
     if options.fraction < 1.0:
-        cells = cells.take(crop_sections(_crop_space(cells), options.fraction, cells.section))
+        kept = crop_sections(_crop_space(cells), options.fraction, cells.section)
+        cells = cells.take(np.setdiff1d(np.arange(len(cells.index)), kept) if options.outside else kept)
     held_out = held_out_cells(cells.section, options.test_section, name)
     check_size(len(cells.index), name)
     # Nothing is learned from test sections: neither a total, nor which genes vary.
