@@ -4,6 +4,7 @@ from fimp.nn.cross_attention import CrossNodeAttention, MessageCreator
 from fimp.nn.fimp_conv import FIMPConv, add_missing_self_loops
 from fimp.nn.layers import FeatureDropout, FeedForward, FIMPLayer, OwnAttention
 from fimp.nn.readout import mean_tokens
+from fimp.nn.transformer import StackConfig, TransformerLayer, TransformerStack
 
 __all__ = [
     "CrossNodeAttention",
@@ -13,6 +14,9 @@ __all__ = [
     "FeedForward",
     "MessageCreator",
     "OwnAttention",
+    "StackConfig",
+    "TransformerLayer",
+    "TransformerStack",
     "add_missing_self_loops",
     "mean_tokens",
 ]
