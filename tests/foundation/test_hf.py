@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import save_file
 
 from fimp.errors import FIMPError
-from fimp.foundation.hf import model_type, read_json, read_weights
+from fimp.foundation.hf import Settings, model_type, naming, read_json, read_weights
 
 STATE = {"a.weight": torch.arange(6.0).view(2, 3), "b": torch.ones(2)}
 
@@ -114,3 +114,24 @@ def test_model_type(tmp_path):
     assert model_type(tmp_path) == "vit"
     (tmp_path / "config.json").write_text('{"model_type": 3}')
     assert model_type(tmp_path) is None
+
+
+def test_settings_are_checked_by_type(tmp_path):
+    settings = Settings({"n": 3, "x": 0.5, "flag": True, "name": "a", "size": [2, 3]}, tmp_path / "config.json")
+    assert (settings.get("n", int), settings.get("n", float), settings.get("x", float)) == (3, 3.0, 0.5)
+    assert (settings.get("flag", bool), settings.get("absent", str, "b")) == (True, "b")
+    assert (settings.pair("n", 1), settings.pair("size", 1), settings.pair("absent", 4)) == ((3, 3), (2, 3), (4, 4))
+    for name, kind in [("flag", int), ("x", int), ("n", bool), ("name", float), ("absent", str), ("size", int)]:
+        with pytest.raises(FIMPError, match=rf"config\.json: '{name}' is "):
+            settings.get(name, kind)
+    for wrong in (0, -1, True, [1], [1, 2, 3], [1, "2"], "3", {"height": 3}):
+        with pytest.raises(FIMPError, match="positive whole numbers"):
+            Settings({"size": wrong}, settings.path).pair("size", 1)
+
+
+def test_errors_name_a_file_once(tmp_path):
+    for message in ("wrong", f"{tmp_path}: wrong"):
+        with pytest.raises(FIMPError, match=f"^{tmp_path}: wrong$"), naming(tmp_path):
+            raise FIMPError(message)
+    with pytest.raises(FIMPError, match=f"^{tmp_path}: "), naming(tmp_path):
+        torch.empty(10**15)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -21,6 +24,73 @@ WEIGHT_FILES = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
+
+T = TypeVar("T", bool, int, float, str)
+
+#: What a user calls the types of JSON.
+_KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Entries of a JSON file, read with their types checked.
+
+    Attributes
+    ----------
+    values
+        All of them.
+    path
+        The file, for messages.
+    """
+
+    values: dict[str, Any]
+    path: Path
+
+    def get(self, name: str, kind: type[T], default: T | None = None) -> T:
+        """One entry; the default where it is absent or null.
+
+        Raises
+        ------
+        FIMPError
+            If it is of another type, or absent without a default.
+        """
+        value = self.values.get(name)
+        if value is None:
+            if default is None:
+                raise FIMPError(f"{self.path}: {name!r} is missing, wanted {_KINDS[kind]}; fetch the file again")
+            return default
+        if kind is float and type(value) is int:
+            return kind(value)
+        if type(value) is not kind:
+            raise FIMPError(f"{self.path}: {name!r} is {value!r}, wanted {_KINDS[kind]}; fetch the file again")
+        return value
+
+    def pair(self, name: str, default: int) -> tuple[int, int]:
+        """A height and a width, given as one positive whole number or as two.
+
+        Raises
+        ------
+        FIMPError
+            If it is anything else.
+        """
+        value = self.values.get(name)
+        value = default if value is None else value
+        both = [value, value] if type(value) is int else value
+        if not isinstance(both, list) or len(both) != 2 or any(type(size) is not int or size < 1 for size in both):
+            raise FIMPError(
+                f"{self.path}: {name!r} is {value!r}, wanted one or two positive whole numbers; fetch the file again"
+            )
+        return both[0], both[1]
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Put a file's name before errors of what is made from its content, sizes beyond any memory included."""
+    try:
+        yield
+    except (FIMPError, RuntimeError, MemoryError, OverflowError) as error:
+        message = str(error) if isinstance(error, FIMPError) else _one_line(error)
+        raise FIMPError(message if message.startswith(f"{path}: ") else f"{path}: {message}") from error
 
 
 def read_json(path: Path) -> dict[str, Any]:
