@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from fimp.errors import FIMPError
+from fimp.foundation.cells import CellReader, TokenReader
 from fimp.nn.foundation_message import FoundationMessage
 from fimp.nn.transformer import TransformerStack
 
@@ -54,6 +55,28 @@ class FoundationModel(nn.Module):
     def vocabulary_size(self) -> int | None:
         """Number of tokens that the model has embeddings of; None where it reads numbers alone."""
         return None
+
+    @property
+    def gene_table(self) -> nn.Parameter | None:
+        """Embeddings of genes ``[genes, D]``, of a model that knows genes."""
+        return None
+
+    def reader(self, genes: Sequence[str], gene_mean: Tensor, gene_deviation: Tensor) -> CellReader:
+        """What tasks on cells ask of the model; gene tokens learned with the task, unless the family knows genes.
+
+        Parameters
+        ----------
+        genes
+            Names of the data's genes, G of them.
+        gene_mean, gene_deviation
+            Mean and standard deviation of their values in training cells, ``[G]``.
+
+        Raises
+        ------
+        FIMPError
+            If the model knows genes, and none of these.
+        """
+        return TokenReader(self.stack.config.dim, gene_mean, gene_deviation)
 
     def message(
         self,
@@ -167,6 +190,19 @@ def fill(
     with torch.no_grad():
         for key, target in own.items():
             target.copy_(wanted[key])
+
+
+def unfill(module: nn.Module, names: Mapping[str, str | Rows]) -> dict[str, Tensor]:
+    """The inverse of :func:`fill`: a module's tensors under the names, and in the shapes, of a checkpoint."""
+    out: dict[str, Tensor] = {}
+    parts: dict[str, dict[int, Tensor]] = {}
+    for key, tensor in module.state_dict().items():
+        where = names[key]
+        if isinstance(where, str):
+            out[where] = tensor.clone()
+        else:
+            parts.setdefault(where.key, {})[where.part] = tensor
+    return out | {key: torch.cat([rows[index] for index in sorted(rows)]) for key, rows in parts.items()}
 
 
 def _whole(target: Tensor, where: str | Rows) -> list[int]:

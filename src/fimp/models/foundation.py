@@ -1,95 +1,21 @@
-"""Foundation models in a comparison: ``fimp:FOLDER`` makes messages with one, ``fm:FOLDER`` is the model without a graph."""
+"""Foundation models in a comparison: ``fimp:FOLDER`` makes messages with one, ``fm:FOLDER`` is one without the graph."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fimp.data.subgraph import Subgraph
 from fimp.errors import FIMPError
 from fimp.foundation import FoundationModel, load
-from fimp.models.registry import Backbone
+from fimp.models.checkpoints import FoundationChoice
+from fimp.models.registry import Backbone, Hyperparameters
 from fimp.nn.fimp_conv import FIMPConv
+from fimp.nn.foundation_message import FoundationMessage
+from fimp.nn.transformer import TransformerLayer
 from fimp.tokenizers.base import Tokens
-
-#: Prefixes of a model's name that say what the folder after them is used for.
-KINDS = {
-    "fimp": "messages made by the foundation model in the folder",
-    "fm": "the foundation model in the folder, without the graph",
-}
-#: Which weights of the folder are used; the others are drawn anew.
-WEIGHTS = ("all", "none", "genes", "layers")
-
-
-@dataclass(frozen=True)
-class FoundationChoice:
-    """A foundation model on the command line: ``fimp:FOLDER[,option=value]``.
-
-    Attributes
-    ----------
-    folder
-        The checkpoint.
-    graph
-        Whether neighbours send messages (``fimp:``), or nodes are on their own (``fm:``).
-    aggregate
-        ``layer`` or ``final``, as in :class:`fimp.nn.FoundationMessage`.
-    layers
-        Which layers are used: ``-4:``, for instance; all by default.
-    train
-        ``full``, ``frozen`` (only what the task adds is trained) or ``last-K`` (the last K layers, too).
-    weights
-        ``all``; or, to see what matters, ``none``, or those of the ``genes`` (their embeddings) or of the ``layers`` alone.
-    """
-
-    folder: str
-    graph: bool
-    aggregate: str = "layer"
-    layers: str | None = None
-    train: str = "full"
-    weights: str = "all"
-
-    def __post_init__(self) -> None:
-        if self.aggregate not in ("layer", "final"):
-            raise FIMPError(f"--models: aggregate={self.aggregate!r} is unknown; use layer or final")
-        if self.weights not in WEIGHTS:
-            raise FIMPError(f"--models: weights={self.weights!r} is unknown; use {', '.join(WEIGHTS)}")
-        if self.train not in ("full", "frozen") and self.last_layers is None:
-            raise FIMPError(f"--models: train={self.train!r} is unknown; use full, frozen or last-2, for instance")
-
-    @property
-    def last_layers(self) -> int | None:
-        """K of ``last-K``."""
-        head, _, count = self.train.partition("last-")
-        return int(count) if not head and count.isdigit() and int(count) > 0 else None
-
-
-def parse(name: str) -> FoundationChoice | None:
-    """Understand ``fimp:FOLDER[,option=value]`` and ``fm:FOLDER[,option=value]``; None for any other name.
-
-    Raises
-    ------
-    FIMPError
-        If the folder is empty, or an option is unknown or given twice.
-    """
-    kind, colon, rest = name.partition(":")
-    if not colon or kind not in KINDS:
-        return None
-    folder, *parts = rest.split(",")
-    if not folder.strip():
-        raise FIMPError(f"--models: {name!r} names no folder; write {kind}:FOLDER")
-    known = tuple(field for field in FoundationChoice.__dataclass_fields__ if field not in ("folder", "graph"))
-    options: dict[str, Any] = {}
-    for part in parts:
-        key, _, value = (piece.strip() for piece in part.partition("="))
-        if key not in known or not value:
-            raise FIMPError(f"--models: {part.strip()!r} of {name!r} is no option; known are {', '.join(known)}")
-        if key in options:
-            raise FIMPError(f"--models: {key} is given twice in {name!r}; give it once")
-        options[key] = value
-    return FoundationChoice(folder.strip(), kind == "fimp", **options)
 
 
 class FoundationBackbone(Backbone):
@@ -102,21 +28,26 @@ class FoundationBackbone(Backbone):
     Parameters
     ----------
     choice
-        How the model is used.
+        How the model is used; what is frozen is frozen in the model.
+    h
+        A dropout given there takes the place of the checkpoint's own.
     model
         The model; its layers are shared, not copied.
     """
 
-    def __init__(self, choice: FoundationChoice, model: FoundationModel) -> None:
+    def __init__(self, choice: FoundationChoice, h: Hyperparameters, model: FoundationModel) -> None:
         super().__init__()
         self.out_dim = model.stack.config.dim
         self.hops = self.reach = int(choice.graph)
-        self.conv = FIMPConv(model.message(aggregate=choice.aggregate, layers=choice.layers))
-        self.norm = model.final_norm
+        message: FoundationMessage = model.message(aggregate=choice.aggregate, layers=choice.layers)
+        self.conv, self.norm = FIMPConv(message), model.final_norm
+        layers = [layer for layer in message.stack.layers if isinstance(layer, TransformerLayer)]
+        if h.dropout is not None:
+            for layer in layers:
+                layer.config = replace(layer.config, dropout=h.dropout)
         if choice.train != "full":
             model.requires_grad_(False)
-        if choice.last_layers is not None:
-            for layer in list(self.conv.message.stack.layers)[-choice.last_layers :]:
+            for layer in layers[len(layers) - (choice.last_layers or 0) :]:
                 layer.requires_grad_(True)
 
     def forward(self, queries: Tensor, sources: Tokens, graph: Subgraph) -> Tensor:
@@ -148,8 +79,33 @@ class FoundationBackbone(Backbone):
 
 
 def load_foundation(choice: FoundationChoice) -> FoundationModel:
-    """Load the model, and draw anew what is not to be used of it."""
+    """Load the model, and draw anew the weights that are not to be used.
+
+    Raises
+    ------
+    FIMPError
+        If the folder is no checkpoint, or genes are asked for of a model that knows none.
+    """
     model = load(choice.folder)
     if choice.weights != "all":
-        model.reset(keep=choice.weights)
+        _draw_anew(model, choice)
     return model
+
+
+@torch.no_grad()
+def _draw_anew(model: FoundationModel, choice: FoundationChoice) -> None:
+    kept: set[int] = set()
+    if choice.weights == "layers":
+        kept = {id(parameter) for parameter in model.stack.parameters()}
+    elif choice.weights == "genes":
+        if model.gene_table is None:
+            raise FIMPError(f"--models: weights=genes, but {choice.folder} has no embeddings of genes; use layers or all")
+        kept = {id(model.gene_table)}
+    for module in model.modules():
+        for parameter in module.parameters(recurse=False):
+            if id(parameter) in kept:
+                continue
+            # What has no recipe of its own: class tokens, positions, layer scales.
+            nn.init.trunc_normal_(parameter, std=0.02)
+        if hasattr(module, "reset_parameters") and not any(id(p) in kept for p in module.parameters()):
+            module.reset_parameters()

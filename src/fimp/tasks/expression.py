@@ -205,12 +205,15 @@ class ExpressionTask(Task):
         self.metrics, self.monitor = {"mse": "min", "r2": "max", "r2_gene": "max"}, "r2"
         self.data, self.options, self.seed = data, options, seed
         values = to_scipy(data.x)
-        self.split = {} if state else split_nodes(data, options, seed)
+        self.split = {} if state else self._split()
         self._state = state or self._measure(values)
         masking = Masking(options.tokens, options.mask_ratio, options.zeros, self._state["visible_total"])
         held_out = np.ones(data.num_nodes, dtype=bool)
         held_out[self.split.get("train", [])] = False
         self.sampler = TokenSampler(values, masking, seed, _numpy(data.scale), held_out)
+
+    def _split(self) -> dict[str, NDArray[np.int64]]:
+        return split_nodes(self.data, self.options, self.seed)
 
     def _measure(self, values: sparse.csr_matrix) -> dict[str, Any]:
         """What training cells say about genes, neighbours and totals."""
@@ -247,9 +250,24 @@ class ExpressionTask(Task):
         """Tokens of some cells in the evaluation draw, none of them hidden."""
         return self.sampler.draw(nodes, hide=False)
 
-    def network(self, choice: ModelChoice) -> ExpressionNetwork:
-        """The model with gene tokenizer and expression head."""
+    def network(self, choice: ModelChoice) -> Network:
+        """The model with gene tokenizer and expression head.
+
+        Raises
+        ------
+        FIMPError
+            If it is a foundation model that cannot be loaded, or that knows none of the genes.
+        """
         measured = self._state
+        if choice.spec.foundation is not None:
+            # The converters import transformers, which other models do without.
+            from fimp.models.foundation import load_foundation
+            from fimp.tasks.foundation import FoundationExpressionNetwork
+
+            model = load_foundation(choice.spec.foundation)
+            reader = model.reader(self.data.gene_names, measured["gene_mean"], measured["gene_deviation"])
+            backbone: Any = choice.spec.build(choice.hyperparameters, model)
+            return FoundationExpressionNetwork(reader, backbone, measured["deviation"], QUERIES_PER_STEP)
         choice = choice.for_data(measured["values"], measured["agreement"])
         return ExpressionNetwork(choice, measured["gene_mean"], measured["gene_deviation"], measured["deviation"])
 
