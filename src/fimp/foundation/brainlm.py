@@ -403,4 +403,4 @@ def _recognises(folder: Path) -> bool:
     return model_type(folder) == MODEL_TYPE
 
 
-register(Family("brainlm", _recognises, load))
+register(Family("brainlm", _recognises, load, "BrainLM: config.json with model_type brainlm_mae, and weights"))
