@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 import fimp
 from fimp.errors import FIMPError
 from fimp.foundation.brainlm import Reconstruction
+from fimp.nn import FIMPConv
 
 GOLDEN = Path(__file__).parents[3] / "shared" / "golden" / "brainlm"
 pytestmark = pytest.mark.skipif(not GOLDEN.exists(), reason="golden files are not here")
@@ -264,3 +265,51 @@ def test_keys_that_upstream_does_not_use_may_be_missing(folder):
     unused = ("pos_embedding.pe", "decoder_pred.weight", "decoder_pred.bias")
     torch.save({key: value for key, value in state.items() if not key.endswith(unused)}, folder / "pytorch_model.bin")
     assert fimp.foundation.load(folder).family == "brainlm"
+
+
+@pytest.mark.parametrize("aggregate", ["final", "layer"])
+@pytest.mark.parametrize("name", TOLERANCE)
+def test_a_graph_of_self_loops_is_the_plain_model_run_on_one_region_at_a_time(name, aggregate):
+    fm = load(name)
+    generator = torch.Generator().manual_seed(0)
+    signal = torch.randn(3, 1, 54 * 20, generator=generator)
+    with torch.no_grad():
+        h = fm.embed(signal, torch.randn(3, 1, 3, generator=generator))
+        conv = FIMPConv(fm.message(aggregate), add_self_loops=True)
+        out = conv(h, torch.empty(2, 0, dtype=torch.long))
+        torch.testing.assert_close(out, fm.stack.encode(h), rtol=0, atol=TOLERANCE[name])
+
+
+@pytest.mark.parametrize("aggregate", ["final", "layer"])
+def test_a_message_is_what_upstreams_own_modules_make_of_two_regions(aggregate):
+    """One edge; it would not pass with the direction swapped."""
+    transformers = pytest.importorskip("transformers")
+    from transformers.models.nystromformer.modeling_nystromformer import NystromformerLayer
+
+    fm = load("exact")
+    state = torch.load(GOLDEN / "checkpoint_exact" / "pytorch_model.bin", weights_only=True)
+    names = ("hidden_size", "num_attention_heads", "intermediate_size", "hidden_act", "layer_norm_eps")
+    options = {name: fm.config[name] for name in (*names, "segment_means_seq_len", "num_landmarks", "conv_kernel_size")}
+    config = transformers.NystromformerConfig(**options)
+    layers = []
+    for position in range(2):
+        prefix = f"vit.encoder.layer.{position}."
+        layer = NystromformerLayer(config).eval()
+        layer.load_state_dict({key.removeprefix(prefix): value for key, value in state.items() if prefix in key})
+        layers.append(layer)
+    with torch.no_grad():
+        torch.manual_seed(0)
+        h = fm.embed(torch.randn(2, 1, 200), torch.randn(2, 1, 3))
+        source, message = h[:1], h[1:]
+        out = FIMPConv(fm.message(aggregate))(h, torch.tensor([[0], [1]]))
+        for layer in layers:
+            attention = layer.attention.self
+            query = attention.query(message).unflatten(-1, (4, -1)).transpose(1, 2)
+            key = attention.key(source).unflatten(-1, (4, -1)).transpose(1, 2)
+            value = attention.value(source).unflatten(-1, (4, -1)).transpose(1, 2)
+            context = (query @ key.transpose(-1, -2) / 2.0).softmax(-1) @ value + attention.conv(value)
+            attended = layer.attention.output(context.transpose(1, 2).flatten(2), message)
+            message = layer.output(layer.intermediate(attended), attended)
+            source = layer(source)[0]
+    torch.testing.assert_close(out[1:], message, rtol=0, atol=2e-5)
+    assert (out[0] == 0).all()

@@ -8,6 +8,7 @@ from safetensors.torch import load_file, save_file
 
 import fimp
 from fimp.errors import FIMPError
+from fimp.nn import FIMPConv
 
 GOLDEN = Path(__file__).parents[3] / "shared" / "golden" / "hf_vit"
 SMALL = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4, "image_size": 24, "patch_size": 8}
@@ -246,3 +247,51 @@ def test_models_without_a_pooler_pool_the_class_token(folder):
     fm = fimp.foundation.load(folder).eval()
     h = fm.stack.encode(fm.embed(torch.randn(2, 3, 32, 32)))
     assert torch.equal(fm.pool(h), fm.final_norm(h)[:, 0])
+
+
+@pytest.mark.parametrize("aggregate", ["final", "layer"])
+@pytest.mark.parametrize("name", ["vit-no-bias-relu", "deit", "dinov2", "dinov2-swiglu", "mae"])
+def test_a_graph_of_self_loops_is_the_plain_model(name, aggregate, tmp_path):
+    model = upstream(name)
+    model.save_pretrained(tmp_path)
+    fm = fimp.foundation.load(tmp_path)
+    pixel_values = images(model, 24, 24)
+    with torch.no_grad():
+        conv = FIMPConv(fm.message(aggregate), add_self_loops=True)
+        out = conv(fm.embed(pixel_values), torch.empty(2, 0, dtype=torch.long))
+    close(out, expected(model, pixel_values)[0][-1])
+
+
+def upstream_message(model, source, message):
+    """The message of one edge, a loop over the library's own modules."""
+    base = model.base_model
+    dinov2 = base.config.model_type == "dinov2"
+    for layer in base.encoder.layer if dinov2 else base.layers:
+        attention = layer.attention
+        norms = (layer.norm1, layer.norm2) if dinov2 else (layer.layernorm_before, layer.layernorm_after)
+        query = attention.q_proj(norms[0](message)).unflatten(-1, (4, -1))
+        key = attention.k_proj(norms[0](source)).unflatten(-1, (4, -1))
+        value = attention.v_proj(norms[0](source)).unflatten(-1, (4, -1))
+        scores = torch.einsum("bthd,bshd->bhts", query, key) * attention.scaling
+        context = torch.einsum("bhts,bshd->bthd", scores.softmax(-1), value).flatten(2)
+        scale1, scale2 = (layer.layer_scale1, layer.layer_scale2) if dinov2 else (lambda x: x, lambda x: x)
+        message = message + scale1(attention.o_proj(context))
+        message = message + scale2(layer.mlp(norms[1](message)))
+        source = layer(source)
+        source = source[0] if isinstance(source, tuple) else source
+    return message
+
+
+@pytest.mark.parametrize("aggregate", ["final", "layer"])
+@pytest.mark.parametrize("name", ["vit", "dinov2"])
+def test_a_message_is_what_the_librarys_own_modules_make_of_two_images(name, aggregate, tmp_path):
+    """One edge between images of different sizes; it would not pass with the direction swapped."""
+    pytest.importorskip("transformers", minversion="5.0")
+    model = upstream(name)
+    model.save_pretrained(tmp_path)
+    fm = fimp.foundation.load(tmp_path)
+    with torch.no_grad():
+        h_src, h_dst = fm.embed(images(model, 16, 24)[:1]), fm.embed(images(model, 24, 24, seed=1)[:1])
+        out = FIMPConv(fm.message(aggregate))((h_src, h_dst), torch.tensor([[0], [0]]))
+        close(out, upstream_message(model, h_src, h_dst))
+        assert not torch.allclose(out, fm.stack.encode(h_dst), atol=1e-2)

@@ -108,7 +108,7 @@ class FoundationModel(nn.Module):
             "heads": config.heads,
             "parameters": sum(parameter.numel() for parameter in self.parameters()),
             "vocabulary": self.vocabulary_size,
-            "licence": stated_licence(self.source),
+            "licence": stated_licence(self.source, self.config),
         }
 
 
@@ -211,13 +211,25 @@ def _whole(target: Tensor, where: str | Rows) -> list[int]:
     return shape if isinstance(where, str) else [shape[0] * where.of, *shape[1:]]
 
 
-def stated_licence(folder: Path) -> str | None:
-    """The licence that a folder states: in the head of its ``README.md``, or as first line of ``LICENSE``."""
-    for name, pattern in (("README.md", r"\A---\s.*?^license:\s*(\S[^\n]*)$"), ("LICENSE", r"\A\s*(\S[^\n]*)")):
-        path = folder / name
-        if path.is_file():
-            with path.open(encoding="utf-8", errors="replace") as file:
-                found = re.search(pattern, file.read(10_000), re.DOTALL | re.MULTILINE)
-            if found:
-                return found[1].strip().strip("\"'")
-    return None
+def stated_licence(folder: Path, config: Mapping[str, Any]) -> str | None:
+    """The licence that a folder states.
+
+    It is looked for in the head of ``README.md``, in the first line of ``LICENSE`` and in the configuration.
+    """
+    head = re.match(r"---\s*\n(.*?)\n---\s*$", _beginning(folder / "README.md"), re.DOTALL | re.MULTILINE)
+    in_head = re.search(r"^license:\s*(\S[^\n]*)$", head[1], re.MULTILINE) if head else None
+    if in_head:
+        return in_head[1].strip().strip("\"'")
+    for name in ("LICENSE", "LICENSE.txt", "LICENSE.md"):
+        if text := _beginning(folder / name).strip():
+            return text.split("\n")[0].strip()
+    stated = config.get("license")
+    return stated if isinstance(stated, str) and stated else None
+
+
+def _beginning(path: Path) -> str:
+    """The first characters of a text file; nothing where there is none."""
+    if not path.is_file():
+        return ""
+    with path.open(encoding="utf-8", errors="replace") as file:
+        return file.read(10_000)

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from fimp.errors import FIMPError
 from fimp.foundation.base import FoundationModel, fill
-from fimp.foundation.hf import Settings, model_type, naming, read_json, read_weights
+from fimp.foundation.hf import BERT_LAYER, Settings, model_type, naming, read_json, read_weights
 from fimp.foundation.registry import Family, register
 from fimp.nn.transformer import StackConfig, TransformerStack
 
@@ -34,17 +34,6 @@ _OUTSIDE = {
     "decoder.norm": "decoder.decoder_norm",
     "decoder.hidden": "decoder.decoder_pred1",
     "decoder.out": "decoder.decoder_pred2",
-}
-_LAYER = {
-    "q_proj": "attention.self.query",
-    "k_proj": "attention.self.key",
-    "v_proj": "attention.self.value",
-    "value_conv": "attention.self.conv",
-    "out_proj": "attention.output.dense",
-    "norm1": "attention.output.LayerNorm",
-    "linear1": "intermediate.dense",
-    "linear2": "output.dense",
-    "norm2": "output.LayerNorm",
 }
 _STACKS = {"stack.layers": "vit.encoder.layer", "decoder.stack.layers": "decoder.decoder_layers"}
 
@@ -391,7 +380,7 @@ def _names(model: BrainLM) -> Mapping[str, str]:
         for stack, where in _STACKS.items():
             if own.startswith(f"{stack}."):
                 layer, module, *rest = own.removeprefix(f"{stack}.").split(".")
-                names[own] = ".".join([where, layer, _LAYER[module], *rest])
+                names[own] = ".".join([where, layer, BERT_LAYER[module], *rest])
                 break
         else:
             module = own if own in _OUTSIDE else own.rpartition(".")[0]
@@ -403,4 +392,4 @@ def _recognises(folder: Path) -> bool:
     return model_type(folder) == MODEL_TYPE
 
 
-register(Family("brainlm", _recognises, load))
+register(Family("brainlm", _recognises, load, "BrainLM: config.json with model_type brainlm_mae, and weights"))

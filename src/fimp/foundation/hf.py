@@ -25,6 +25,19 @@ WEIGHT_FILES = (
     "pytorch_model.bin.index.json",
 )
 
+#: What BERT, and layers after its model, call the parts of a :class:`fimp.nn.TransformerLayer`.
+BERT_LAYER = {
+    "q_proj": "attention.self.query",
+    "k_proj": "attention.self.key",
+    "v_proj": "attention.self.value",
+    "value_conv": "attention.self.conv",
+    "out_proj": "attention.output.dense",
+    "norm1": "attention.output.LayerNorm",
+    "linear1": "intermediate.dense",
+    "linear2": "output.dense",
+    "norm2": "output.LayerNorm",
+}
+
 T = TypeVar("T", bool, int, float, str)
 
 #: What a user calls the types of JSON.

@@ -23,11 +23,14 @@ class Family:
         Whether a folder looks like one of the family.
     load
         Reads a folder.
+    description
+        One line for ``fimp models list``.
     """
 
     name: str
     recognises: Callable[[Path], bool]
     load: Callable[[Path], FoundationModel]
+    description: str = ""
 
 
 FAMILIES: dict[str, Family] = {}

@@ -320,4 +320,4 @@ def _recognises(folder: Path) -> bool:
     return model_type(folder) in (*KINDS, *_OTHERS)
 
 
-register(Family("vit", _recognises, load))
+register(Family("vit", _recognises, load, "ViT, DeiT, DINOv2 and the encoder of ViT-MAE: config.json and weights"))
