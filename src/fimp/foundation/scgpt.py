@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from fimp.errors import FIMPError
 from fimp.foundation.base import FoundationModel, Rows, fill
+from fimp.foundation.cells import CellReader
 from fimp.foundation.hf import Settings, naming, read_json, read_tensors
 from fimp.foundation.registry import Family, register
 from fimp.foundation.vocabulary import GeneMatch, match_vocabulary
@@ -93,6 +94,18 @@ class ScGPT(FoundationModel):
             self.classifier = nn.Sequential(*parts, nn.Linear(dim, classes))
         self.mvc_query = nn.Linear(dim, dim) if mvc else None
         self.mvc_weight = nn.Linear(dim, dim, bias=False) if mvc else None
+
+    @property
+    def gene_table(self) -> nn.Parameter:
+        """Embeddings of genes and special tokens."""
+        return self.gene_embedding.weight
+
+    def reader(self, genes: Sequence[str], gene_mean: Tensor, gene_deviation: Tensor) -> CellReader:
+        """The model's own embeddings and expression head for the genes that it knows."""
+        from fimp.foundation.scgpt_cells import ScGPTReader
+
+        ids = torch.from_numpy(self.match(genes).ids)
+        return ScGPTReader(self, ids, gene_mean, gene_deviation)
 
     @property
     def vocabulary_size(self) -> int:
@@ -336,7 +349,7 @@ def _load(folder: Path) -> ScGPT:
         classes = 1 if output is None else output.numel()
     with naming(settings.path):
         model = ScGPT(settings, vocabulary, folder, classes=classes, mvc=_has(state, "mvc_decoder."))
-    fill(model, state, _names(model, state), source=path, known_unused=_KNOWN_UNUSED)
+    fill(model, state, tensor_names(model, state), source=path, known_unused=_KNOWN_UNUSED)
     return model
 
 
@@ -344,8 +357,9 @@ def _has(state: Mapping[str, Tensor], part: str) -> bool:
     return any(part in key for key in state)
 
 
-def _names(model: ScGPT, state: Mapping[str, Tensor]) -> dict[str, str | Rows]:
-    """Where in the file every tensor of the model is."""
+def tensor_names(model: ScGPT, state: Mapping[str, Tensor] | None = None) -> dict[str, str | Rows]:
+    """Where in the file every tensor of the model is; in torch's own layout, where there is no file."""
+    state = {} if state is None else state
     direct = {
         "gene_embedding": "encoder.embedding",
         "gene_norm": "encoder.enc_norm",
