@@ -57,7 +57,7 @@ class FoundationModel(nn.Module):
         return None
 
     @property
-    def gene_table(self) -> nn.Parameter | None:
+    def gene_table(self) -> Tensor | None:
         """Embeddings of genes ``[genes, D]``, of a model that knows genes."""
         return None
 

@@ -38,7 +38,7 @@ class CellReader(nn.Module, ABC):
 
     @abstractmethod
     def predict(self, h: Tensor, genes: Tensor) -> Tensor:
-        """What the model itself makes of last states ``[n, T, D]`` of genes ``[n, T]``: values of the data, ``[n, T]``."""
+        """Values of the data ``[n, T]`` that the model itself reads from last states ``[n, T, D]`` of genes ``[n, T]``."""
 
 
 class TokenReader(CellReader):

@@ -96,7 +96,7 @@ class ScGPT(FoundationModel):
         self.mvc_weight = nn.Linear(dim, dim, bias=False) if mvc else None
 
     @property
-    def gene_table(self) -> nn.Parameter:
+    def gene_table(self) -> Tensor:
         """Embeddings of genes and special tokens."""
         return self.gene_embedding.weight
 

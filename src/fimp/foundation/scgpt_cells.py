@@ -21,8 +21,8 @@ MASK_VALUE = -1.0
 class ScGPTReader(CellReader):
     """scGPT's embeddings and its expression head, for the genes of a data set.
 
-    The model's layers are not part of it. Of the vocabulary it keeps a copy of the rows that are needed: those
-    of the data's genes, and of ``<cls>``, which leads a cell's sources with the value 0, as in upstream's fine-tuning. A gene
+    The model's layers are not part of it. Of the vocabulary it keeps a copy of the rows that are needed: those of the
+    data's genes, and of ``<cls>``, which leads a cell's sources with the value 0, as in upstream's fine-tuning. A gene
     that the vocabulary lacks starts from the mean of those that it has.
 
     Parameters

@@ -41,7 +41,9 @@ def new_scgpt(
     """
     vocabulary = {gene: index for index, gene in enumerate([*genes, *SPECIAL_TOKENS])}
     if len(vocabulary) < len(genes) + len(SPECIAL_TOKENS):
-        raise FIMPError("new_scgpt: genes are named twice, or like <pad>, <cls> or <eoc>; give each gene a name of its own")
+        raise FIMPError(
+            "new_scgpt: genes are named twice, or like <pad>, <cls> or <eoc>; give each gene a name of its own"
+        )
     arguments = {
         "input_style": "log1p",
         "input_emb_style": "continuous",

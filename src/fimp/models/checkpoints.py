@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any, Literal
 
 from fimp.errors import FIMPError
@@ -33,7 +34,8 @@ class FoundationChoice:
     train
         ``full``, ``frozen`` (only what the task adds is trained) or ``last-K`` (the last K layers, too).
     weights
-        ``all``; or, to see what matters, ``none``, or those of the ``genes`` (their embeddings) or of the ``layers`` alone.
+        ``all``; or, to see what matters, ``none``, or those of the ``genes`` (their embeddings) or of the ``layers``
+        alone.
     """
 
     folder: str
@@ -93,3 +95,12 @@ def split_names(names: str) -> list[str]:
         elif part:
             parts.append(part)
     return parts
+
+
+def short_name(name: str) -> str:
+    """A model's name for figures: of the path of a checkpoint only the folder, as in ``fimp:scgpt,weights=none``."""
+    if parse(name) is None:
+        return name
+    kind, _, rest = name.partition(":")
+    folder, comma, options = rest.partition(",")
+    return f"{kind}:{PurePath(folder).name or folder}{comma}{options}"

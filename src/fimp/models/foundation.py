@@ -1,4 +1,4 @@
-"""Foundation models in a comparison: ``fimp:FOLDER`` makes messages with one, ``fm:FOLDER`` is one without the graph."""
+"""Foundation models in a comparison: ``fimp:FOLDER`` sends messages with one, ``fm:FOLDER`` is one without a graph."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class FoundationBackbone(Backbone):
     """One message passing layer whose messages a foundation model makes: ``H_i <- A_i`` (arXiv 2210.09475, section 3.3).
 
     The message stream of a seed starts from what is asked of it; the sources are what nodes show. A node is a neighbour
-    of itself, too, and counts as much as all others together: what a cell says of itself is worth more than what
-    one of eight neighbours says.
+    of itself, too, and counts as much as all others together: what a cell says of itself is worth more than what one
+    of eight neighbours says.
 
     Parameters
     ----------
@@ -99,7 +99,9 @@ def _draw_anew(model: FoundationModel, choice: FoundationChoice) -> None:
         kept = {id(parameter) for parameter in model.stack.parameters()}
     elif choice.weights == "genes":
         if model.gene_table is None:
-            raise FIMPError(f"--models: weights=genes, but {choice.folder} has no embeddings of genes; use layers or all")
+            raise FIMPError(
+                f"--models: weights=genes, but {choice.folder} has no embeddings of genes; use layers or all"
+            )
         kept = {id(model.gene_table)}
     for module in model.modules():
         for parameter in module.parameters(recurse=False):
@@ -107,5 +109,6 @@ def _draw_anew(model: FoundationModel, choice: FoundationChoice) -> None:
                 continue
             # What has no recipe of its own: class tokens, positions, layer scales.
             nn.init.trunc_normal_(parameter, std=0.02)
-        if hasattr(module, "reset_parameters") and not any(id(p) in kept for p in module.parameters()):
-            module.reset_parameters()
+        reset = getattr(module, "reset_parameters", None)
+        if callable(reset) and not any(id(parameter) in kept for parameter in module.parameters()):
+            reset()

@@ -111,8 +111,8 @@ class ModelSpec:
         model is its output bias. ``foundation``: nodes as tokens of the foundation model in ``foundation``.
     build
         ``build(hyperparameters, in_dim)`` makes the network; ``in_dim`` is the length of a node's vector. For models
-        of tokens it is ``build(hyperparameters, dim, names)``, with the width of tokens and whether they have names; for
-        foundation models ``build(hyperparameters, model)``.
+        of tokens it is ``build(hyperparameters, dim, names)``, with the width of tokens and whether they have names;
+        for foundation models ``build(hyperparameters, model)``.
     defaults
         Hyperparameters it ships with.
     encode
@@ -233,7 +233,9 @@ def resolve(name: str, **changes: Any) -> ModelChoice:
         base, _, control = name.partition(":")
         spec = _SPECS.get(base)
     if spec is None:
-        raise FIMPError(f"--models: {name!r} is unknown; known are {', '.join([*_SPECS, *map('{}:FOLDER'.format, KINDS)])}")
+        raise FIMPError(
+            f"--models: {name!r} is unknown; known are {', '.join([*_SPECS, *map('{}:FOLDER'.format, KINDS)])}"
+        )
     if control and control not in CONTROLS:
         raise FIMPError(f"--models: control {control!r} of {name!r} is unknown; known are {', '.join(CONTROLS)}")
     unknown = set(changes) - set(Hyperparameters.__dataclass_fields__)

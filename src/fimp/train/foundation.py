@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,7 +76,9 @@ class ScGPTPretraining(ExpressionTask):
         reader = ScGPTReader(model, self._ids, measured["gene_mean"], measured["gene_deviation"])
         backbone = FoundationBackbone(FoundationChoice("new", graph=False), choice.hyperparameters, model)
         # The head starts at the mean of all values.
-        torch.nn.init.constant_(reader.decoder[-1].bias, float(measured["gene_mean"].mean()))
+        last = reader.decoder[-1]
+        assert isinstance(last, torch.nn.Linear)
+        torch.nn.init.constant_(last.bias, float(measured["gene_mean"].mean()))
         return FoundationExpressionNetwork(reader, backbone, measured["deviation"], QUERIES_PER_STEP, corrected=False)
 
     @property
@@ -95,9 +96,9 @@ class ScGPTPretraining(ExpressionTask):
 
 def pretrain_scgpt(
     data: CellGraph,
-    size: ScGPTSize = ScGPTSize(),
-    options: ExpressionOptions = ExpressionOptions(),
-    train: TrainOptions = TrainOptions(),
+    size: ScGPTSize,
+    options: ExpressionOptions,
+    train: TrainOptions,
     seed: int = 0,
     lr: float = 1e-3,
     folder: Path | None = None,
