@@ -33,7 +33,7 @@ def test_list_names_every_model_and_family(run_cli, monkeypatch):
     for item in (*known_models().values(), *FAMILIES.values()):
         line = next(line for line in out.splitlines() if f" {item.name} " in line)
         assert item.description in line
-    assert {"vit", "brainlm"} <= FAMILIES.keys()
+    assert {"brainlm", "geneformer", "scgpt", "vit"} <= FAMILIES.keys()
 
 
 @needs_golden
@@ -41,6 +41,10 @@ def test_list_names_every_model_and_family(run_cli, monkeypatch):
     ("where", "wanted"),
     [
         ("hf_vit/checkpoint", {"family": "vit", "layers": "2", "width": "32", "heads": "4", "vocabulary": "none"}),
+        ("scgpt/checkpoint", {"family": "scgpt", "layers": "3", "width": "32", "vocabulary": "43 tokens"}),
+        ("scgpt/checkpoint_flash", {"family": "scgpt", "layers": "3", "width": "32", "vocabulary": "43 tokens"}),
+        ("hf_geneformer/checkpoint", {"family": "geneformer", "layers": "2", "vocabulary": "60 tokens"}),
+        ("hf_geneformer/checkpoint_legacy", {"family": "geneformer", "layers": "2", "vocabulary": "60 tokens"}),
         ("brainlm/checkpoint_exact", {"family": "brainlm", "layers": "2", "width": "16", "heads": "4"}),
         ("brainlm/checkpoint_nystrom", {"family": "brainlm", "layers": "2", "width": "12", "heads": "4"}),
     ],

@@ -124,14 +124,19 @@ def test_settings_are_checked_by_type(tmp_path):
     for name, kind in [("flag", int), ("x", int), ("n", bool), ("name", float), ("absent", str), ("size", int)]:
         with pytest.raises(FIMPError, match=rf"config\.json: '{name}' is "):
             settings.get(name, kind)
-    for wrong in (0, -1, True, [1], [1, 2, 3], [1, "2"], "3", {"height": 3}):
+    for value in (float("nan"), float("inf"), 2**31, 10**30):
+        with pytest.raises(FIMPError, match="'n' is"):
+            Settings({"n": value}, settings.path).get("n", float if isinstance(value, float) else int)
+    for wrong in (0, -1, True, 10**30, [1], [1, 2, 3], [1, "2"], "3", {"height": 3}):
         with pytest.raises(FIMPError, match="positive whole numbers"):
             Settings({"size": wrong}, settings.path).pair("size", 1)
 
 
 def test_errors_name_a_file_once(tmp_path):
-    for message in ("wrong", f"{tmp_path}: wrong"):
-        with pytest.raises(FIMPError, match=f"^{tmp_path}: wrong$"), naming(tmp_path):
+    path = tmp_path / "config.json"
+    for message, wanted in [("wrong", f"{path}: wrong"), (f"{tmp_path / 'other.json'}: wrong",) * 2]:
+        with pytest.raises(FIMPError) as caught, naming(path):
             raise FIMPError(message)
-    with pytest.raises(FIMPError, match=f"^{tmp_path}: "), naming(tmp_path):
+        assert str(caught.value) == wanted
+    with pytest.raises(FIMPError, match=f"^{path}: "), naming(path):
         torch.empty(10**15)

@@ -182,7 +182,7 @@ def test_the_image_processor_is_read_or_the_familys_own(folder):
     assert fimp.foundation.load(folder).images == ((0.0,) * 3, (1.0,) * 3, (56, 56))
     for wrong in ({"image_mean": [1]}, {"image_std": [0, 1, 1]}, {"size": {"width": 3}}, {"image_mean": "x"}):
         (folder / "preprocessor_config.json").write_text(json.dumps(wrong))
-        with pytest.raises(FIMPError, match=r"preprocessor_config\.json: '"):
+        with pytest.raises(FIMPError, match=r"^\S*preprocessor_config\.json: '"):
             fimp.foundation.load(folder)
 
 
@@ -206,10 +206,14 @@ def test_images_that_do_not_fit_are_refused(folder, shape, wanted):
         ({"patch_size": -1}, "'patch_size' is -1"),
         ({"image_size": 4}, "image_size"),
         ({"hidden_size": 64}, r"\[.*32.*\].*\[.*64.*\]"),
-        ({"intermediate_size": 10**12}, r"config\.json: .*memory"),
+        ({"intermediate_size": 10**12}, "'intermediate_size' is 1"),
+        ({"hidden_size": 2**30}, r"config\.json: .*memory"),
         ({"num_hidden_layers": 3}, r"encoder\.layer\.2\."),
         ({"num_hidden_layers": 1}, r"encoder\.layer\.1\."),
         ({"image_size": 48}, r"position_embeddings.*17.*37"),
+        ({"num_channels": 0}, "'num_channels' is 0"),
+        ({"pooler_output_size": -3}, "'pooler_output_size' is -3"),
+        ({"layer_norm_eps": float("nan")}, "'layer_norm_eps' is nan"),
         ({"model_type": "beit"}, "beit.*vit"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,7 +42,7 @@ BERT_LAYER = {
 T = TypeVar("T", bool, int, float, str)
 
 #: What a user calls the types of JSON.
-_KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+_KINDS = {bool: "true or false", int: "a whole number below 2^31", float: "a finite number", str: "a text"}
 
 
 @dataclass(frozen=True)
@@ -72,9 +73,9 @@ class Settings:
             if default is None:
                 raise FIMPError(f"{self.path}: {name!r} is missing, wanted {_KINDS[kind]}; fetch the file again")
             return default
-        if kind is float and type(value) is int:
-            return kind(value)
-        if type(value) is not kind:
+        if kind is float and type(value) is int and abs(value) < 2**31:
+            value = float(value)
+        if type(value) is not kind or not _sensible(value):
             raise FIMPError(f"{self.path}: {name!r} is {value!r}, wanted {_KINDS[kind]}; fetch the file again")
         return value
 
@@ -89,7 +90,7 @@ class Settings:
         value = self.values.get(name)
         value = default if value is None else value
         both = [value, value] if type(value) is int else value
-        if not isinstance(both, list) or len(both) != 2 or any(type(size) is not int or size < 1 for size in both):
+        if not isinstance(both, list) or len(both) != 2 or not all(type(x) is int and 0 < x < 2**31 for x in both):
             raise FIMPError(
                 f"{self.path}: {name!r} is {value!r}, wanted one or two positive whole numbers; fetch the file again"
             )
@@ -98,12 +99,15 @@ class Settings:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Put a file's name before errors of what is made from its content, sizes beyond any memory included."""
+    """Put a file's name before errors of what is made from its content, sizes beyond any memory included.
+
+    Errors that name a file of the same folder stay as they are.
+    """
     try:
         yield
     except (FIMPError, RuntimeError, MemoryError, OverflowError) as error:
         message = str(error) if isinstance(error, FIMPError) else _one_line(error)
-        raise FIMPError(message if message.startswith(f"{path}: ") else f"{path}: {message}") from error
+        raise FIMPError(message if message.startswith(str(path.parent)) else f"{path}: {message}") from error
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -202,6 +206,13 @@ def _read_shards(index: Path) -> dict[str, Tensor]:
     if lost:
         raise FIMPError(f"{index}: tensor {lost[0]!r} is not in {weight_map[lost[0]]!r}; fetch that file again")
     return state
+
+
+def _sensible(value: Any) -> bool:
+    """False for the numbers that JSON can hold and a model cannot: NaN, infinity and whole ones without a limit."""
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return not isinstance(value, int) or abs(value) < 2**31
 
 
 def _one_line(error: BaseException) -> str:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from fimp.errors import FIMPError
 
-#: Plain types of numbers, text and bytes: kind and size.
+#: Kinds of plain types: numbers, bytes and text.
 _KINDS = "biufSU"
 
 
@@ -71,6 +71,22 @@ class _Reader(pickle.Unpickler):
         raise pickle.UnpicklingError("it refers to objects outside the file")
 
 
+class _StandIn:
+    """What a name in a pickle becomes: it can be called, and nothing else."""
+
+    __slots__ = ("make",)
+
+    def __init__(self, make: Callable[..., Any]) -> None:
+        self.make = make
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self.make(*arguments)
+
+    def __setstate__(self, state: Any) -> None:
+        # A pickle may set attributes of whatever it can name.
+        raise pickle.UnpicklingError("it changes a function")
+
+
 class _Dtype:
     """Stands in for ``numpy.dtype``: a plain type, in one of two byte orders."""
 
@@ -100,10 +116,6 @@ class _Array:
         self.value = _array(data, dtype, shape, "F" if fortran else "C")
 
 
-class _NdArray:
-    """Stands in for the class ``numpy.ndarray``, which is only ever named."""
-
-
 def _array(data: Any, dtype: Any, shape: Any, order: Any) -> NDArray[Any]:
     if not isinstance(data, (bytes, bytearray)) or not isinstance(dtype, _Dtype) or order not in ("C", "F"):
         raise pickle.UnpicklingError("an array in it is not stored as plain numbers")
@@ -129,16 +141,23 @@ def _encode(text: Any, encoding: Any) -> bytes:
     return str(text).encode("latin-1")
 
 
-_STAND_INS: dict[tuple[str, str], Callable[..., Any]] = {
-    ("numpy", "dtype"): _Dtype,
-    ("numpy", "ndarray"): _NdArray,
-    ("_codecs", "encode"): _encode,
-    ("collections", "OrderedDict"): dict,
+def _named_only(*_: Any) -> Any:
+    raise pickle.UnpicklingError("it makes an array in a way that numpy does not")
+
+
+_STAND_INS = {
+    ("numpy", "dtype"): _StandIn(_Dtype),
+    ("numpy", "ndarray"): _StandIn(_named_only),
+    ("_codecs", "encode"): _StandIn(_encode),
+    ("collections", "OrderedDict"): _StandIn(dict),
+    # Without arguments: what the older protocols write for no bytes.
+    ("__builtin__", "bytes"): _StandIn(lambda: b""),
+    ("builtins", "bytes"): _StandIn(lambda: b""),
 }
 for _core in ("numpy.core", "numpy._core"):
-    _STAND_INS[(f"{_core}.multiarray", "_reconstruct")] = _reconstruct
-    _STAND_INS[(f"{_core}.multiarray", "scalar")] = _scalar
-    _STAND_INS[(f"{_core}.numeric", "_frombuffer")] = _frombuffer
+    _STAND_INS[(f"{_core}.multiarray", "_reconstruct")] = _StandIn(_reconstruct)
+    _STAND_INS[(f"{_core}.multiarray", "scalar")] = _StandIn(_scalar)
+    _STAND_INS[(f"{_core}.numeric", "_frombuffer")] = _StandIn(_frombuffer)
 
 
 def _arrays(node: Any) -> Any:
@@ -151,9 +170,6 @@ def _arrays(node: Any) -> Any:
         return {_arrays(key): _arrays(value) for key, value in node.items()}
     if isinstance(node, (list, tuple)):
         return type(node)(_arrays(item) for item in node)
-    if isinstance(node, _STAND_IN_TYPES) or callable(node):
+    if isinstance(node, (_Dtype, _StandIn)):
         raise pickle.UnpicklingError("it holds a type instead of a value")
     return node
-
-
-_STAND_IN_TYPES = (_Dtype, _NdArray)

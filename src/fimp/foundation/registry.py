@@ -30,7 +30,7 @@ class Family:
     name: str
     recognises: Callable[[Path], bool]
     load: Callable[[Path], FoundationModel]
-    description: str = ""
+    description: str
 
 
 FAMILIES: dict[str, Family] = {}

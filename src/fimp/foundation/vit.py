@@ -104,9 +104,7 @@ class ViT(FoundationModel):
     Parameters
     ----------
     settings
-        Content of ``config.json``.
-    images
-        What images it expects.
+        Content of ``config.json``; ``preprocessor_config.json`` beside it, if there, says what ``images`` it expects.
     pooler
         Whether the checkpoint has a pooler.
 
@@ -116,23 +114,28 @@ class ViT(FoundationModel):
         If the configuration is not one of :data:`KINDS` or does not make sense.
     """
 
-    def __init__(self, settings: Settings, images: Images, pooler: bool) -> None:
+    def __init__(self, settings: Settings, pooler: bool) -> None:
         kind = KINDS[settings.get("model_type", str)]
         stack = TransformerStack(_stack_config(settings))
         dim, channels = stack.config.dim, settings.get("num_channels", int, 3)
         norm = nn.LayerNorm(dim, eps=stack.config.eps)
         super().__init__("vit", settings.values, stack, settings.path.parent, norm)
-        self.images, self.special = images, kind.special
+        self.special = kind.special
         self.patch_size = settings.pair("patch_size", kind.patch)
         self.image_size = settings.pair("image_size", 224)
         if min(self._grid(*self.image_size)) < 1:
             raise FIMPError(f"image_size {self.image_size} is smaller than patch_size {self.patch_size}")
         rows, columns = self._grid(*self.image_size)
+        pooled = settings.get("pooler_output_size", int, dim)
+        for name, value in (("num_channels", channels), ("pooler_output_size", pooled)):
+            if value < 1:
+                raise FIMPError(f"{name!r} is {value}, wanted at least 1")
         self.patches = nn.Conv2d(channels, dim, self.patch_size, self.patch_size)
+        self.images = _images(settings)
         for name in kind.special:
             self.register_parameter(name, nn.Parameter(torch.zeros(1, 1, dim)))
         self.positions = nn.Parameter(torch.zeros(1, len(kind.special) + rows * columns, dim))
-        self.pooler = nn.Linear(dim, settings.get("pooler_output_size", int, dim)) if pooler else None
+        self.pooler = nn.Linear(dim, pooled) if pooler else None
         self.pooler_activation = settings.get("pooler_act", str, "tanh")
         if self.pooler_activation not in _POOLER:
             raise FIMPError(f"pooler_act {self.pooler_activation!r} is unknown; known are {', '.join(_POOLER)}")
@@ -217,11 +220,10 @@ def load(folder: Path) -> ViT:
     found = settings.get("model_type", str)
     if found not in KINDS:
         raise FIMPError(f"{settings.path}: model_type {found!r} is not supported; supported are {', '.join(KINDS)}")
-    images = _images(settings)
     state, source = read_weights(folder)
     prefix = KINDS[found].prefix if any(key.startswith(KINDS[found].prefix) for key in state) else ""
     with naming(settings.path):
-        model = ViT(settings, images, f"{prefix}pooler.dense.weight" in state)
+        model = ViT(settings, f"{prefix}pooler.dense.weight" in state)
     fill(model, state, _names(model, prefix), source=source, known_unused=_UNUSED)
     return model
 
@@ -291,7 +293,7 @@ def _images(settings: Settings) -> Images:
         custom = (kind.mean, kind.std) if channels == 3 else (0.5, 0.5)
         mean = _per_channel(stated.get("image_mean", custom[0]), channels, "image_mean", path)
         std = _per_channel(stated.get("image_std", custom[1]), channels, "image_std", path)
-    if min(std) <= 0:
+    if any(value <= 0 for value in std):
         raise FIMPError(f"{path}: 'image_std' is {list(std)}, wanted positive numbers; fetch the file again")
     cropped = stated.get("do_center_crop") is not False and "crop_size" in stated
     name = "crop_size" if cropped else "size"
