@@ -95,6 +95,10 @@ def scgpt(
             model, fitted = pretrain_scgpt(
                 graph, size, task, train, seed, lr, work, resume=True, listener=listener, on_validation=curve.append
             )
+    except FIMPError:
+        if not (work / "checkpoints").exists():
+            shutil.rmtree(work)
+        raise
     except KeyboardInterrupt:
         console.print("interrupted; the same command goes on from here", highlight=False)
         raise

@@ -28,6 +28,9 @@ class CellReader(nn.Module, ABC):
         self.register_buffer("gene_mean", gene_mean)
         self.register_buffer("gene_deviation", gene_deviation)
 
+    def freeze(self) -> None:
+        """Keep what comes from the model as it is in training; what is learned with the task stays free."""
+
     @abstractmethod
     def sources(self, visible: CellTokens) -> Tokens:
         """What a cell shows: tokens of genes with their values, ``h [n, S, D]``, ``mask [n, S]``."""
@@ -38,7 +41,7 @@ class CellReader(nn.Module, ABC):
 
     @abstractmethod
     def predict(self, h: Tensor, genes: Tensor) -> Tensor:
-        """Values of the data ``[n, T]`` that the model itself reads from last states ``[n, T, D]`` of genes ``[n, T]``."""
+        """Values ``[n, T]`` of the data that the model itself reads from last states ``[n, T, D]`` of genes."""
 
 
 class TokenReader(CellReader):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -59,6 +60,12 @@ class ScGPTReader(CellReader):
         # Bins become values on a line through each gene's mean, whose slope the task learns.
         self.slope = nn.Parameter(torch.ones(())) if self.bins else None
 
+    def freeze(self) -> None:
+        """See :class:`CellReader`; the slope of bins stays free."""
+        self.requires_grad_(False)
+        if self.slope is not None:
+            self.slope.requires_grad_(True)
+
     def sources(self, visible: CellTokens) -> Tokens:
         """See :class:`CellReader`; ``<cls>`` comes first, so a cell that shows nothing has a real token, too."""
         values = visible.values if self.bins is None else bin_visible(visible.values, visible.mask, self.bins)
@@ -107,8 +114,18 @@ def bin_visible(values: Tensor, mask: Tensor, bins: int) -> Tensor:
     Tensor
         ``[n, S]``, 1 to ``bins - 1`` where the mask is True; among equal quantiles the middle one.
     """
-    shown = values.double().masked_fill(~mask, float("nan"))
-    steps = torch.linspace(0, 1, bins - 1, dtype=torch.float64, device=values.device)
-    edges = torch.nanquantile(shown, steps, dim=1)[:, :, None]
-    upper, lower = (edges <= shown).sum(0), (edges < shown).sum(0)
-    return torch.ceil(0.5 * (upper + lower)).to(values.dtype).masked_fill(~mask, 0.0)
+    out = torch.zeros_like(values)
+    counts = mask.sum(1)
+    # Cells that show equally many genes are binned together, by NumPy: how it rounds quantiles decides on equals.
+    for count in counts.unique().tolist():
+        rows = (counts == count).nonzero()[:, 0]
+        if count == 0:
+            continue
+        shown = values[rows][mask[rows]].view(-1, count).cpu().numpy().astype(np.float64)
+        edges = np.quantile(shown, np.linspace(0, 1, bins - 1), axis=1)[:, :, None]
+        upper, lower = (edges <= shown).sum(0), (edges < shown).sum(0)
+        binned = torch.from_numpy(np.ceil(upper - 0.5 * (upper - lower))).to(out)
+        part = torch.zeros_like(values[rows])
+        part[mask[rows]] = binned.flatten()
+        out[rows] = part
+    return out

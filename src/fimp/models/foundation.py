@@ -19,11 +19,11 @@ from fimp.tokenizers.base import Tokens
 
 
 class FoundationBackbone(Backbone):
-    """One message passing layer whose messages a foundation model makes: ``H_i <- A_i`` (arXiv 2210.09475, section 3.3).
+    """One message passing layer whose messages a foundation model makes: ``H_i <- A_i`` (arXiv 2210.09475, 3.3).
 
     The message stream of a seed starts from what is asked of it; the sources are what nodes show. A node is a neighbour
-    of itself, too, and counts as much as all others together: what a cell says of itself is worth more than what one
-    of eight neighbours says.
+    of itself, too, and counts as much as all others together: what a cell says of itself is worth more than what
+    one of eight neighbours says.
 
     Parameters
     ----------

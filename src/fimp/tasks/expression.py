@@ -266,6 +266,8 @@ class ExpressionTask(Task):
 
             model = load_foundation(choice.spec.foundation)
             reader = model.reader(self.data.gene_names, measured["gene_mean"], measured["gene_deviation"])
+            if choice.spec.foundation.train != "full":
+                reader.freeze()
             backbone: Any = choice.spec.build(choice.hyperparameters, model)
             return FoundationExpressionNetwork(reader, backbone, measured["deviation"], QUERIES_PER_STEP)
         choice = choice.for_data(measured["values"], measured["agreement"])

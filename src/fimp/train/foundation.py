@@ -18,6 +18,7 @@ from fimp.foundation.scgpt_files import new_scgpt
 from fimp.models.checkpoints import FoundationChoice
 from fimp.models.foundation import FoundationBackbone
 from fimp.models.registry import Hyperparameters, ModelChoice, ModelSpec
+from fimp.nn.transformer import StackConfig
 from fimp.tasks import ExpressionOptions, ExpressionTask
 from fimp.tasks.base import Network
 from fimp.tasks.expression import QUERIES_PER_STEP
@@ -34,6 +35,10 @@ class ScGPTSize:
     heads: int = 4
     hidden: int = 128
     dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        # Sizes that do not fit together must come to light before anything is read or written.
+        StackConfig(self.dim, self.heads, self.hidden, self.layers, dropout=self.dropout)
 
 
 class ScGPTPretraining(ExpressionTask):
