@@ -3,15 +3,16 @@ import pytest
 import torch
 
 from fimp.data import load_cells, simulate
+from fimp.data.cells import CellOptions
 from fimp.errors import FIMPError
 from fimp.foundation.scgpt_files import new_scgpt, save_scgpt
 from fimp.models import resolve
 from fimp.models.checkpoints import FoundationChoice
 from fimp.models.foundation import FoundationBackbone, load_foundation
 from fimp.models.registry import Hyperparameters
-from fimp.tasks import ExpressionTask
+from fimp.tasks import CellTypeTask, ExpressionTask
 from fimp.tokenizers import Tokens
-from fimp.train import NeighborSampler
+from fimp.train import NeighborSampler, TrainOptions, evaluate, fit
 from fimp.train.loader import sampler_for
 
 
@@ -132,6 +133,21 @@ def test_dropout_that_is_given_takes_the_place_of_the_checkpoints(task, folder):
     for dropout, wanted in ((None, 0.1), (0.0, 0.0), (0.4, 0.4)):
         model = task.network(resolve(f"fm:{folder}", dropout=dropout)).model
         assert {layer.config.dropout for layer in model.conv.message.stack.layers} == {wanted}
+
+
+@pytest.mark.parametrize("name", ["fimp:{}", "fm:{}"])
+def test_cell_types_are_learned(folder, name):
+    adata = simulate.tissue(n_cells=150, n_genes=18, n_pairs=4, seed=2)
+    counts = adata.X.toarray()
+    adata.obs["kind"] = np.where(counts[:, 0] > np.median(counts[:, 0]), "high", "low")
+    task = CellTypeTask(load_cells(adata, CellOptions(label="kind")), seed=0)
+    choice, options = resolve(name.format(folder), lr=5e-3), TrainOptions(epochs=40, batch_size=32, device="cpu")
+    fitted = fit(task, choice, options)
+    assert evaluate(task, choice, fitted.network, task.split["train"], options)["accuracy"] > 0.7
+
+
+def test_a_report_says_which_genes_the_model_knows(task, folder):
+    assert task.network(resolve(f"fm:{folder}")).notes[0].startswith("genes: the model knows 15 of 18")
 
 
 def test_a_folder_that_is_none_is_refused(task, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -18,13 +19,20 @@ class CellReader(nn.Module, ABC):
     ----------
     gene_mean, gene_deviation
         Mean and standard deviation of each gene's values in training cells, ``[G]``.
+
+    Attributes
+    ----------
+    notes
+        How the data's genes were found in the model.
     """
 
     gene_mean: Tensor
     gene_deviation: Tensor
+    notes: Sequence[str]
 
     def __init__(self, gene_mean: Tensor, gene_deviation: Tensor) -> None:
         super().__init__()
+        self.notes = ()
         self.register_buffer("gene_mean", gene_mean)
         self.register_buffer("gene_deviation", gene_deviation)
 

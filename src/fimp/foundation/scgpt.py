@@ -104,8 +104,10 @@ class ScGPT(FoundationModel):
         """The model's own embeddings and expression head for the genes that it knows."""
         from fimp.foundation.scgpt_cells import ScGPTReader
 
-        ids = torch.from_numpy(self.match(genes).ids)
-        return ScGPTReader(self, ids, gene_mean, gene_deviation)
+        match = self.match(genes)
+        reader = ScGPTReader(self, torch.from_numpy(match.ids), gene_mean, gene_deviation)
+        reader.notes = (match.report,)
+        return reader
 
     @property
     def vocabulary_size(self) -> int:

@@ -16,7 +16,7 @@ from fimp.data.splits import split_nodes
 from fimp.data.statistics import gene_statistics
 from fimp.errors import FIMPError
 from fimp.models.registry import ModelChoice
-from fimp.tasks.base import TaskKind, register
+from fimp.tasks.base import Network, TaskKind, register
 from fimp.tasks.classification import CLASS_WEIGHTS, ClassificationNetwork, ClassificationTask, Labelled
 from fimp.tokenizers import CellEncoder
 
@@ -97,8 +97,21 @@ class CellTypeTask(ClassificationTask):
         labels: torch.Tensor = self.data.y[torch.from_numpy(nodes)]
         return Labelled(self.sampler.draw(nodes, epoch, hide=False), labels)
 
-    def network(self, choice: ModelChoice) -> ClassificationNetwork:
-        """The model with gene tokenizer and a head for the cell types."""
+    def network(self, choice: ModelChoice) -> Network:
+        """The model with gene tokenizer and a head for the cell types.
+
+        Raises
+        ------
+        FIMPError
+            If it is a foundation model that cannot be loaded, or that knows none of the genes.
+        """
+        if choice.spec.foundation is not None:
+            # Converters are many modules, which other models do without.
+            from fimp.tasks.foundation import FoundationClassificationNetwork, read_foundation
+
+            known = self.data.gene_names, self.measured["gene_mean"], self.measured["gene_deviation"]
+            reader, model = read_foundation(choice, *known)
+            return FoundationClassificationNetwork(reader, model, self.log_prior)
         choice = choice.for_data(int(self.measured["class_count"].sum()))
         h, encoder = choice.hyperparameters, None
         if choice.spec.input != "none":

@@ -260,16 +260,12 @@ class ExpressionTask(Task):
         """
         measured = self._state
         if choice.spec.foundation is not None:
-            # The converters import transformers, which other models do without.
-            from fimp.models.foundation import load_foundation
-            from fimp.tasks.foundation import FoundationExpressionNetwork
+            # Converters are many modules, which other models do without.
+            from fimp.tasks.foundation import FoundationExpressionNetwork, read_foundation
 
-            model = load_foundation(choice.spec.foundation)
-            reader = model.reader(self.data.gene_names, measured["gene_mean"], measured["gene_deviation"])
-            if choice.spec.foundation.train != "full":
-                reader.freeze()
-            backbone: Any = choice.spec.build(choice.hyperparameters, model)
-            return FoundationExpressionNetwork(reader, backbone, measured["deviation"], QUERIES_PER_STEP)
+            known = self.data.gene_names, measured["gene_mean"], measured["gene_deviation"]
+            reader, model = read_foundation(choice, *known)
+            return FoundationExpressionNetwork(reader, model, measured["deviation"], QUERIES_PER_STEP)
         choice = choice.for_data(measured["values"], measured["agreement"])
         return ExpressionNetwork(choice, measured["gene_mean"], measured["gene_deviation"], measured["deviation"])
 

@@ -2,15 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
 from fimp.data.masking import CellTokens
 from fimp.data.subgraph import Subgraph
 from fimp.foundation.cells import CellReader
-from fimp.models.foundation import FoundationBackbone
+from fimp.models.foundation import FoundationBackbone, load_foundation
+from fimp.models.registry import ModelChoice
 from fimp.nn.readout import mean_tokens
 from fimp.tasks.base import Network
+from fimp.tasks.classification import Labelled
+
+
+def read_foundation(
+    choice: ModelChoice, genes: Sequence[str], gene_mean: Tensor, gene_deviation: Tensor
+) -> tuple[CellReader, FoundationBackbone]:
+    """Load the checkpoint of a choice, for cells with some genes.
+
+    Parameters
+    ----------
+    choice
+        ``fimp:FOLDER`` or ``fm:FOLDER``.
+    genes, gene_mean, gene_deviation
+        Names of the data's genes, G of them, and mean and standard deviation of their values ``[G]``.
+
+    Raises
+    ------
+    FIMPError
+        If the checkpoint cannot be loaded, or knows none of the genes.
+    """
+    assert choice.spec.foundation is not None
+    model = load_foundation(choice.spec.foundation)
+    reader = model.reader(genes, gene_mean, gene_deviation)
+    if choice.spec.foundation.train != "full":
+        reader.freeze()
+    return reader, FoundationBackbone(choice.spec.foundation, choice.hyperparameters, model)
 
 
 class FoundationExpressionNetwork(Network):
@@ -38,7 +67,7 @@ class FoundationExpressionNetwork(Network):
     ) -> None:
         super().__init__()
         genes = len(reader.gene_mean)
-        self.reader, self.model, self.hops = reader, model, model.hops
+        self.reader, self.model, self.hops, self.notes = reader, model, model.hops, reader.notes
         self.deviation, self.queries = deviation, queries
         self.head = nn.Embedding.from_pretrained(torch.zeros(genes, model.out_dim), freeze=False) if corrected else None
         self.bias = nn.Parameter(torch.zeros(genes)) if corrected else None
@@ -63,3 +92,38 @@ class FoundationExpressionNetwork(Network):
         visible = tokens.take(graph.num_nodes[self.hops]).visible()
         out: Tensor = self.model(self.reader.queries(asked), self.reader.sources(visible), graph)
         return out
+
+
+class FoundationClassificationNetwork(Network):
+    """Classifies cells with a foundation model: a linear layer on the mean of the last states of what a cell shows.
+
+    Parameters
+    ----------
+    reader
+        Cells in the model's words.
+    model
+        Its layers, and the graph.
+    log_prior
+        Log frequency of each class among training cells ``[C]``, at which scores start.
+    """
+
+    log_prior: Tensor
+
+    def __init__(self, reader: CellReader, model: FoundationBackbone, log_prior: Tensor) -> None:
+        super().__init__()
+        self.reader, self.model, self.hops, self.notes = reader, model, model.hops, reader.notes
+        self.register_buffer("log_prior", log_prior)
+        self.head = nn.Linear(model.out_dim, len(log_prior))
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, inputs: Labelled, graph: Subgraph) -> Tensor:
+        """Scores of the seeds' classes before softmax, ``[seeds, C]``."""
+        out: Tensor = self.log_prior + self.head(self.embed(inputs, graph))
+        return out
+
+    def embed(self, inputs: Labelled, graph: Subgraph) -> Tensor:
+        """One vector per seed, ``[seeds, D]``."""
+        sources = self.reader.sources(inputs.content.take(graph.num_nodes[self.hops]).visible())
+        seeds = graph.num_seeds
+        return mean_tokens(self.model(sources.h[:seeds], sources, graph), sources.mask[:seeds])
