@@ -141,7 +141,7 @@ def test_cell_types_are_learned(folder, name):
     counts = adata.X.toarray()
     adata.obs["kind"] = np.where(counts[:, 0] > np.median(counts[:, 0]), "high", "low")
     task = CellTypeTask(load_cells(adata, CellOptions(label="kind")), seed=0)
-    choice, options = resolve(name.format(folder), lr=5e-3), TrainOptions(epochs=40, batch_size=32, device="cpu")
+    choice, options = resolve(name.format(folder), lr=5e-3), TrainOptions(epochs=80, batch_size=32, device="cpu")
     fitted = fit(task, choice, options)
     assert evaluate(task, choice, fitted.network, task.split["train"], options)["accuracy"] > 0.7
 
