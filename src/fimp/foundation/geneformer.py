@@ -153,7 +153,11 @@ class Geneformer(FoundationModel):
         FIMPError
             If a file cannot be read, holds anything but names and numbers, or does not fit the model.
         """
-        vocabulary = {name: int(token) for name, token in read_numbers(Path(tokens)).items()}
+        vocabulary = {}
+        for name, token in read_numbers(Path(tokens)).items():
+            if not token.is_integer():
+                raise FIMPError(f"{tokens}: the token of {name!r} is {token}, wanted a whole number; fetch it again")
+            vocabulary[name] = int(token)
         largest = max(vocabulary.values(), default=-1)
         if largest < 0 or largest >= self.vocabulary_size or min(vocabulary.values()) < 0:
             raise FIMPError(
@@ -225,6 +229,8 @@ class Geneformer(FoundationModel):
         most = min(max_tokens or self.max_tokens, self.max_tokens) - len(first) - len(last)
         ranks = [tokens[np.argsort(-row, kind="stable")[: min(int((row > 0).sum()), max(most, 0))]] for row in scaled]
         rows = [torch.tensor([*first, *row.tolist(), *last], dtype=torch.long) for row in ranks]
+        if not rows:
+            return torch.zeros(0, 0, dtype=torch.long), torch.zeros(0, 0, dtype=torch.bool)
         input_ids = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=self.pad_id)
         lengths = torch.tensor([len(row) for row in rows])
         return input_ids, torch.arange(input_ids.size(1)) < lengths[:, None]

@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from fimp import ops
 from fimp.errors import FIMPError
-from fimp.nn.transformer import TransformerLayer, TransformerStack
+from fimp.nn.transformer import TransformerLayer, TransformerStack, without_masked
 
 #: Numbers that the backward pass of a chunk of edges may hold. On a GPU, small chunks leave most of it idle.
 _NUMBERS_PER_CHUNK = {"cpu": 2**26, "cuda": 2**29}
@@ -140,6 +140,7 @@ class FoundationMessage(nn.Module):
                 x = layer.finish(x, layer.attend(layer.queries(x), key, value, mask))
             return key, value, x
 
+        x = without_masked(x, mask)
         found: list[tuple[Tensor, Tensor]] = []
         for layer in self.stack.layers:
             key, value, x = _recomputed(step, layer, x, len(found) + 1 == len(self.stack.layers))
@@ -177,7 +178,7 @@ class FoundationMessage(nn.Module):
                     streams.edge_index,
                     key_mask=streams.masks[0] if streams.masks else None,
                     edge_weight=edge_weight,
-                    dropout=self.stack.config.dropout if self.training else 0.0,
+                    dropout=layer.config.dropout if layer.training else 0.0,
                     backend=self.backend,
                 )
                 context = context.transpose(1, 2).flatten(2)
@@ -206,7 +207,8 @@ class FoundationMessage(nn.Module):
             shape,
             chunk=self.edges_per_chunk or self._edges_per_chunk(destination, sources[0].size(-2)),
             parameters=[] if module is None else list(module.parameters()),
-            random=self.training and self.stack.config.dropout > 0.0,
+            # The layers are the model's own, and drop as they are told there.
+            random=self.stack.config.dropout > 0.0 and any(layer.training for layer in self.stack.layers),
         )
 
     def _edges_per_chunk(self, destination: Tensor, source_tokens: int) -> int:

@@ -253,17 +253,21 @@ class TransformerLayer(nn.Module):
                     f"TransformerLayer: {tokens} tokens do not divide into the {landmarks} landmarks of this model; "
                     "change the number of tokens or of landmarks"
                 )
-        if mask is not None and bool((mask.any(-1) != mask.all(-1)).any()):
-            raise FIMPError(
-                "TransformerLayer: Nystrom attention got masked tokens, but averages consecutive tokens, masked or "
-                "not; leave them out of the sequence instead of masking them"
-            )
+        if mask is not None:
+            real = mask.any(-1)
+            if bool((real != mask.all(-1)).any()):
+                raise FIMPError(
+                    "TransformerLayer: Nystrom attention got masked tokens, but averages consecutive tokens, masked or "
+                    "not; leave them out of the sequence instead of masking them"
+                )
+            # Keys of an empty row are zero already; without its queries all its column sums are 1, which no maximum
+            # is below, so that it does not reach the other rows.
+            query = query.masked_fill(~real[:, None, None, None], 0.0)
         scale = query.size(-1) ** -0.25
         query, key = query * scale, key * scale
         few_queries, few_keys = (part.unflatten(2, (landmarks, -1)).mean(3) for part in (query, key))
         to_landmarks = (query @ few_keys.transpose(-1, -2)).softmax(-1)
         between = (few_queries @ few_keys.transpose(-1, -2)).softmax(-1)
-        # A row that is masked as a whole has zero keys: all its column sums are 1, which no maximum is below.
         from_landmarks = (few_queries @ key.transpose(-1, -2)).softmax(-1)
         return (to_landmarks @ _inverse(between)) @ (from_landmarks @ value)
 
@@ -319,6 +323,7 @@ class TransformerStack(nn.Module):
         """
         self.check(h, mask)
         states = [h]
+        h = without_masked(h, mask)
         for layer in self.layers:
             h = layer(h, mask)
             if return_hidden_states:
@@ -366,6 +371,11 @@ class TransformerStack(nn.Module):
         for layer in self.layers:
             assert isinstance(layer, TransformerLayer)
             layer.reset_parameters()
+
+
+def without_masked(h: Tensor, mask: Tensor | None) -> Tensor:
+    """``[N, T, D]`` with zeros where ``mask [N, T]`` is False, so that rubbish there spoils no gradient either."""
+    return h if mask is None else h.masked_fill(~mask[:, :, None], 0.0)
 
 
 def parse_layers(layers: slice | str | None) -> slice:
