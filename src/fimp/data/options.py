@@ -39,6 +39,8 @@ class CellOptions:
     outside
         Keep the cells outside the crop of ``fraction`` instead, for instance to pretrain on what a comparison of the
         crop does not see.
+    vocabulary
+        Folder of a foundation model: only genes that it knows are read (:func:`fimp.tasks.cells.read_cells`).
     """
 
     layer: str | None = None
@@ -51,6 +53,7 @@ class CellOptions:
     test_section: tuple[str, ...] = ()
     label: str | None = None
     outside: bool = False
+    vocabulary: str | None = None
 
     def __post_init__(self) -> None:
         if self.graph not in GRAPHS:

@@ -10,13 +10,14 @@ import torch
 from numpy.typing import NDArray
 from torch_geometric.data import Data
 
-from fimp.data.cells import CellOptions, load_cells, to_scipy
+from fimp.data.cells import CellOptions, to_scipy
 from fimp.data.masking import EVALUATION, Masking, TokenSampler
 from fimp.data.splits import split_nodes
 from fimp.data.statistics import gene_statistics
 from fimp.errors import FIMPError
 from fimp.models.registry import ModelChoice
 from fimp.tasks.base import Network, TaskKind, register
+from fimp.tasks.cells import read_cells
 from fimp.tasks.classification import CLASS_WEIGHTS, ClassificationNetwork, ClassificationTask, Labelled
 from fimp.tokenizers import CellEncoder
 
@@ -125,7 +126,7 @@ register(
         CellTypeTask.name,
         CellOptions,
         CellTypeOptions,
-        load_cells,
+        read_cells,
         CellTypeTask,
     )
 )

@@ -13,7 +13,7 @@ from scipy import sparse
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from fimp.data.cells import CellOptions, load_cells, to_scipy
+from fimp.data.cells import CellOptions, to_scipy
 from fimp.data.masking import CellTokens, Masking, TokenSampler
 from fimp.data.splits import split_nodes
 from fimp.data.statistics import gene_statistics, neighbor_agreement
@@ -23,6 +23,7 @@ from fimp.models.fimp import FIMP
 from fimp.models.registry import ModelChoice
 from fimp.nn.readout import mean_tokens
 from fimp.tasks.base import Network, Task, TaskKind, register
+from fimp.tasks.cells import read_cells
 from fimp.tokenizers import CellEncoder, Tokens
 
 #: Hidden genes, over all cells of a training step, that a model of tokens answers. What a step teaches grows with
@@ -329,7 +330,7 @@ register(
         ExpressionTask.name,
         CellOptions,
         ExpressionOptions,
-        load_cells,
+        read_cells,
         ExpressionTask,
     )
 )
