@@ -43,6 +43,21 @@ def test_bad_options_are_named(name, message):
         resolve(name)
 
 
+def test_a_table_of_gene_embeddings_goes_with_models_of_tokens():
+    assert resolve("fimp-base,genes=a/b.npz").gene_table == "a/b.npz"
+    both = resolve("fimp-base:no-edges,genes=x.npz")
+    assert (both.control, both.gene_table) == ("no-edges", "x.npz")
+    assert split_names("fimp-base,genes=x.npz,gcn") == ["fimp-base,genes=x.npz", "gcn"]
+    for name, message in (
+        ("gcn,genes=x.npz", "gcn has no tokens"),
+        ("fimp-base,table=x", "known is genes=FILE"),
+        ("fimp-base,genes=", "known is genes=FILE"),
+        ("nothing,genes=x", "is unknown"),
+    ):
+        with pytest.raises(FIMPError, match=message):
+            resolve(name)
+
+
 def test_figures_show_the_folder_alone():
     assert short_name("fimp:/long/way/to/scgpt,weights=none") == "fimp:scgpt,weights=none"
     assert short_name("fm:scgpt") == "fm:scgpt"

@@ -150,6 +150,27 @@ def test_a_report_says_which_genes_the_model_knows(task, folder):
     assert task.network(resolve(f"fm:{folder}")).notes[0].startswith("genes: the model knows 15 of 18")
 
 
+def test_gene_embeddings_of_a_file_serve_both_tasks(task, tmp_path):
+    generator = np.random.default_rng(0)
+    vectors = generator.normal(size=(17, 40)) + 5.0
+    np.savez(tmp_path / "genes.npz", genes=np.array(task.data.gene_names[:16] + ["other"]), embeddings=vectors)
+    choice = resolve(f"fimp-base,genes={tmp_path / 'genes.npz'}", dim=16)
+    built = task.network(choice)
+    assert "the model knows 16 of 18" in built.notes[0]
+    table = built.encoder.tokenizer.gene.weight
+    assert not table.requires_grad
+    assert torch.equal(table[16:], torch.zeros(2, 40))
+    assert torch.allclose(table[:16].mean(0), torch.zeros(40), atol=1e-6)
+    names = built.encoder.tokenizer.names(torch.arange(16))
+    assert 0.05 < names.std() < 0.2
+    graph = sampler_for(task, choice, built.hops, 16).sample(np.arange(9))
+    assert torch.isfinite(built(task.inputs(graph.nodes, 0), graph)).all()
+    adata = simulate.tissue(n_cells=60, n_genes=18, n_pairs=4)
+    adata.obs["kind"] = ["a", "b"] * 30
+    types = CellTypeTask(load_cells(adata, CellOptions(label="kind")))
+    assert types.network(choice).notes == built.notes
+
+
 def test_a_folder_that_is_none_is_refused(task, tmp_path):
     with pytest.raises(FIMPError, match="does not exist"):
         task.network(resolve(f"fimp:{tmp_path / 'nothing'}"))

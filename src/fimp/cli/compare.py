@@ -72,7 +72,8 @@ def compare(
     # What does not fit the data must come to light before earlier results are replaced.
     task = config.make_task(config.read())
     for choice in choices:
-        if choice.spec.foundation is not None:
+        # These have files of their own, which may not fit the data.
+        if choice.spec.foundation is not None or choice.gene_table is not None:
             for note in task.network(choice).notes:
                 typer.echo(f"{short_name(choice.name)}: {note}")
     run_and_show(Comparison(config, choices, seeds, out, deadline, resume, jobs))

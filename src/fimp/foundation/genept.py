@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from fimp.errors import FIMPError
 from fimp.foundation.pickles import read_pickle
+from fimp.foundation.vocabulary import match_vocabulary
 
 #: Names under which a ``.npz`` holds the genes and the matrix.
 _GENES, _MATRIX = "genes", "embeddings"
@@ -53,6 +56,43 @@ def read_gene_table(path: str | Path) -> tuple[list[str], NDArray[np.float32]]:
     if twice.any():
         raise FIMPError(f"{path}: gene {genes[int(twice.argmax())]!r} is there twice; keep one of its vectors")
     return genes, _stacked(path, genes, vectors)
+
+
+def gene_vectors(path: str | Path, genes: Sequence[str], name: str = "data") -> tuple[Tensor, str]:
+    """Rows of a table for the genes of a data set, as :class:`fimp.tokenizers.GeneTokenizer` takes them.
+
+    Vectors made from text have much in common; the mean is taken off, and the scale is such that a projection of them
+    starts about where a learned table does. A gene that the table lacks gets the mean, which is zero then.
+
+    Parameters
+    ----------
+    path
+        See :func:`read_gene_table`.
+    genes
+        Names of the genes, G of them, found as :func:`fimp.foundation.vocabulary.match_vocabulary` does.
+    name
+        Name of the data in messages.
+
+    Returns
+    -------
+    tuple
+        Vectors ``[G, W]``, and how many genes were found, in a line.
+
+    Raises
+    ------
+    FIMPError
+        As :func:`read_gene_table`, or if no gene is found.
+    """
+    known, matrix = read_gene_table(path)
+    match = match_vocabulary(genes, {gene: index for index, gene in enumerate(known)}, name=name)
+    found = match.ids >= 0
+    rows = matrix[match.ids[found]].astype(np.float64)
+    rows -= rows.mean(0)
+    spread = float(np.sqrt(np.square(rows).mean()))
+    out = np.zeros((len(genes), matrix.shape[1]))
+    # A linear layer starts with weights of variance 1 / (3 W), a learned table with values of deviation 0.1.
+    out[found] = rows / max(spread, 1e-12) * 0.1 * 3**0.5
+    return torch.from_numpy(out.astype(np.float32)), f"{path}: {match.report}"
 
 
 def _from_pickle(path: Path) -> tuple[list[str], Iterable[Any]]:

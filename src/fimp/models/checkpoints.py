@@ -87,10 +87,10 @@ def parse(name: str) -> FoundationChoice | None:
 
 
 def split_names(names: str) -> list[str]:
-    """The names in a comma-separated list; ``option=value`` after a comma belongs to the checkpoint before it."""
+    """The names in a comma-separated list; ``option=value`` after a comma belongs to the model before it."""
     parts: list[str] = []
     for part in (part.strip() for part in names.split(",")):
-        if parts and "=" in part and ":" not in part and parts[-1].partition(":")[0] in KINDS:
+        if parts and part.partition("=")[0].strip().isidentifier() and "=" in part:
             parts[-1] += f",{part}"
         elif part:
             parts.append(part)

@@ -174,12 +174,15 @@ class ModelChoice:
         One of :data:`CONTROLS`, or None.
     hyperparameters
         Those it will be built and trained with.
+    gene_table
+        File of gene embeddings that the tokens of cells start from (``fimp-base,genes=FILE``), or None.
     """
 
     name: str
     spec: ModelSpec
     control: str | None
     hyperparameters: Hyperparameters
+    gene_table: str | None = None
 
     def for_data(self, values: int, agreement: float = 0.0) -> ModelChoice:
         """The same with dropout and reach decided, where none is given, by what was measured on training data.
@@ -227,11 +230,12 @@ def resolve(name: str, **changes: Any) -> ModelChoice:
     FIMPError
         If the model, the control or a hyperparameter is unknown.
     """
-    spec, control = _foundation(name), ""
-    base = name
+    spec, control, table = _foundation(name), "", None
     if spec is None:
-        base, _, control = name.partition(":")
+        plain, _, options = name.partition(",")
+        base, _, control = plain.partition(":")
         spec = _SPECS.get(base)
+        table = _gene_table(name, options, spec)
     if spec is None:
         raise FIMPError(
             f"--models: {name!r} is unknown; known are {', '.join([*_SPECS, *map('{}:FOLDER'.format, KINDS)])}"
@@ -242,7 +246,23 @@ def resolve(name: str, **changes: Any) -> ModelChoice:
     if unknown:
         known = ", ".join(Hyperparameters.__dataclass_fields__)
         raise FIMPError(f"{name}: hyperparameter {sorted(unknown)[0]!r} is unknown; known are {known}")
-    return ModelChoice(name, spec, control or None, replace(spec.defaults, **changes))
+    return ModelChoice(name, spec, control or None, replace(spec.defaults, **changes), table)
+
+
+def _gene_table(name: str, options: str, spec: ModelSpec | None) -> str | None:
+    """The file in ``genes=FILE``, the only option of models that are no checkpoint."""
+    key, _, value = options.partition("=")
+    if not options or spec is None:
+        return None
+    if key.strip() != "genes" or not value.strip() or "," in value:
+        raise FIMPError(
+            f"--models: {options!r} of {name!r} is no option; known is genes=FILE, gene embeddings to start from"
+        )
+    if spec.input != "tokens":
+        raise FIMPError(
+            f"--models: {spec.name} has no tokens of genes, but {name!r} gives embeddings; use it with fimp-base"
+        )
+    return value.strip()
 
 
 def _foundation(name: str) -> ModelSpec | None:

@@ -15,6 +15,7 @@ from fimp.data.masking import EVALUATION, Masking, TokenSampler
 from fimp.data.splits import split_nodes
 from fimp.data.statistics import gene_statistics
 from fimp.errors import FIMPError
+from fimp.foundation.genept import gene_vectors
 from fimp.models.registry import ModelChoice
 from fimp.tasks.base import Network, TaskKind, register
 from fimp.tasks.cells import read_cells
@@ -114,11 +115,17 @@ class CellTypeTask(ClassificationTask):
             reader, model = read_foundation(choice, *known)
             return FoundationClassificationNetwork(reader, model, self.log_prior)
         choice = choice.for_data(int(self.measured["class_count"].sum()))
-        h, encoder = choice.hyperparameters, None
+        h, encoder, embedding = choice.hyperparameters, None, None
+        notes: tuple[str, ...] = ()
         if choice.spec.input != "none":
             mean, deviation = self.measured["gene_mean"], self.measured["gene_deviation"]
-            encoder = CellEncoder(choice.spec.input, mean, deviation, h.dim, h.decided_dropout)
-        return ClassificationNetwork(choice, encoder, self.log_prior)
+            if choice.gene_table is not None:
+                embedding, report = gene_vectors(choice.gene_table, self.data.gene_names, self.data.name)
+                notes = (report,)
+            encoder = CellEncoder(choice.spec.input, mean, deviation, h.dim, h.decided_dropout, embedding)
+        network = ClassificationNetwork(choice, encoder, self.log_prior)
+        network.notes = notes
+        return network
 
 
 register(

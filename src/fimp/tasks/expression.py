@@ -19,6 +19,7 @@ from fimp.data.splits import split_nodes
 from fimp.data.statistics import gene_statistics, neighbor_agreement
 from fimp.data.subgraph import Subgraph
 from fimp.errors import FIMPError
+from fimp.foundation.genept import gene_vectors
 from fimp.models.fimp import FIMP
 from fimp.models.registry import ModelChoice
 from fimp.nn.readout import mean_tokens
@@ -85,11 +86,20 @@ class ExpressionNetwork(Network):
         Standard deviation of each gene's values around it, ``[G]``; values are shown to models in its unit.
     deviation
         The same over all genes together.
+    embedding
+        Gene embeddings ``[G, W]`` for a model of tokens; learned by default.
     """
 
     gene_mean: Tensor
 
-    def __init__(self, choice: ModelChoice, gene_mean: Tensor, gene_deviation: Tensor, deviation: float) -> None:
+    def __init__(
+        self,
+        choice: ModelChoice,
+        gene_mean: Tensor,
+        gene_deviation: Tensor,
+        deviation: float,
+        embedding: Tensor | None = None,
+    ) -> None:
         super().__init__()
         genes, h = len(gene_mean), choice.hyperparameters
         self.input = choice.spec.input
@@ -98,7 +108,7 @@ class ExpressionNetwork(Network):
         self.bias = nn.Parameter(torch.zeros(genes), requires_grad=choice.spec.trainable)
         self.hops = 0
         if self.input != "none":
-            self.encoder = CellEncoder(self.input, gene_mean, gene_deviation, h.dim, h.decided_dropout)
+            self.encoder = CellEncoder(self.input, gene_mean, gene_deviation, h.dim, h.decided_dropout, embedding)
             self.model = choice.spec.backbone(h, self.encoder.out_dim, names=True)
             self.hops = self.model.hops
             # An embedding is a linear layer of which only the asked genes' rows are computed.
@@ -268,7 +278,13 @@ class ExpressionTask(Task):
             reader, model = read_foundation(choice, *known)
             return FoundationExpressionNetwork(reader, model, measured["deviation"], QUERIES_PER_STEP)
         choice = choice.for_data(measured["values"], measured["agreement"])
-        return ExpressionNetwork(choice, measured["gene_mean"], measured["gene_deviation"], measured["deviation"])
+        parts = measured["gene_mean"], measured["gene_deviation"], measured["deviation"]
+        if choice.gene_table is None:
+            return ExpressionNetwork(choice, *parts)
+        embedding, report = gene_vectors(choice.gene_table, self.data.gene_names, self.data.name)
+        network = ExpressionNetwork(choice, *parts, embedding)
+        network.notes = (report,)
+        return network
 
     def loss(self, prediction: Tensor, inputs: CellTokens) -> Tensor:
         """Mean squared error of the hidden values that were answered."""

@@ -39,7 +39,9 @@ def read_foundation(
     reader = model.reader(genes, gene_mean, gene_deviation)
     if choice.spec.foundation.train != "full":
         reader.freeze()
-    return reader, FoundationBackbone(choice.spec.foundation, choice.hyperparameters, model)
+    backbone = choice.spec.build(choice.hyperparameters, model)
+    assert isinstance(backbone, FoundationBackbone)
+    return reader, backbone
 
 
 class FoundationExpressionNetwork(Network):

@@ -122,6 +122,10 @@ class NodeTask(ClassificationTask):
                 f"--models: {choice.name} reads cells, and the nodes of {self.data.name} are none; "
                 "use it with expression or celltype"
             )
+        if choice.gene_table is not None:
+            raise FIMPError(
+                f"--models: {choice.name} has embeddings of genes, and features of {self.data.name} are none"
+            )
         choice = choice.for_data(int(self.measured["class_count"].sum()))
         h, measured = choice.hyperparameters, self.measured
         shared = (choice.spec.input, measured["mean"], measured["deviation"], h.dim, h.decided_dropout)
