@@ -254,7 +254,16 @@ def test_missing_special_tokens_are_appended(folder):
 def test_damaged_files_are_named(folder):
     path = folder / "best_model.pt"
     whole = path.read_bytes()
-    for content in (b"", whole[: len(whole) // 2], b"not a checkpoint", whole[:100] + b"\0" * 400 + whole[500:]):
+    weight = weights(folder)["decoder.fc.0.weight"].numpy().tobytes()
+    flipped = whole.replace(weight, weight[:40] + bytes([weight[40] ^ 1]) + weight[41:])
+    assert flipped != whole
+    for content in (
+        b"",
+        whole[: len(whole) // 2],
+        b"not a checkpoint",
+        whole[:100] + b"\0" * 400 + whole[500:],
+        flipped,
+    ):
         path.write_bytes(content)
         fails(folder, r"best_model\.pt")
     path.unlink()

@@ -153,7 +153,7 @@ def test_a_report_says_which_genes_the_model_knows(task, folder):
 def test_gene_embeddings_of_a_file_serve_both_tasks(task, tmp_path):
     generator = np.random.default_rng(0)
     vectors = generator.normal(size=(17, 40)) + 5.0
-    np.savez(tmp_path / "genes.npz", genes=np.array(task.data.gene_names[:16] + ["other"]), embeddings=vectors)
+    np.savez(tmp_path / "genes.npz", genes=np.array([*task.data.gene_names[:16], "other"]), embeddings=vectors)
     choice = resolve(f"fimp-base,genes={tmp_path / 'genes.npz'}", dim=16)
     built = task.network(choice)
     assert "the model knows 16 of 18" in built.notes[0]

@@ -343,7 +343,7 @@ def _load(folder: Path) -> ScGPT:
         # As parallel training writes them.
         state = {key.removeprefix("module."): value for key, value in state.items()}
     embedding = state.get("encoder.embedding.weight")
-    rows = None if embedding is None else embedding.numel() // max(1, embedding.size(-1))
+    rows = len(embedding) if embedding is not None and embedding.dim() else None
     vocabulary = read_vocabulary(folder / "vocab.json", settings.get("pad_token", str), rows, path)
     classes = None
     if _has(state, "cls_decoder."):
