@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fimp import data, models, nn, ops, tasks, tokenizers, train
+    from fimp import data, foundation, models, nn, ops, tasks, tokenizers, train
     from fimp.errors import FIMPError
     from fimp.estimators import CellTypeModel, ExpressionModel, load
 
@@ -18,7 +18,7 @@ __version__ = "0.1.0"
 # is imported before torch, as the command line does; a policy of the user's own stays.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-_MODULES = ("analysis", "data", "models", "nn", "ops", "tasks", "tokenizers", "train")
+_MODULES = ("analysis", "data", "foundation", "models", "nn", "ops", "tasks", "tokenizers", "train")
 _NAMES = {
     "CellTypeModel": "fimp.estimators",
     "ExpressionModel": "fimp.estimators",
@@ -31,6 +31,7 @@ __all__ = [
     "ExpressionModel",
     "FIMPError",
     "data",
+    "foundation",
     "load",
     "models",
     "nn",

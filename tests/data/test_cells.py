@@ -164,6 +164,18 @@ def test_a_crop_rebuilds_graph_and_scale_inside_itself(fraction):
     np.testing.assert_array_equal(data.pos.numpy(), adata.obsm["spatial"][kept])
 
 
+def test_what_is_outside_a_crop_is_all_the_rest_and_needs_no_graph(small_adata):
+    inside, outside = (
+        load_cells(small_adata, CellOptions(fraction=0.4, outside=outside, graph="none")) for outside in (False, True)
+    )
+    both = torch.cat([inside.cell_index, outside.cell_index])
+    assert sorted(both.tolist()) == list(range(30))
+    assert outside.num_nodes == 18
+    assert outside.edge_index.shape == (2, 0)
+    small_adata.obsp["spatial_connectivities"] = sparse.csr_matrix(np.ones((30, 30)))
+    assert load_cells(small_adata, CellOptions(graph="none")).edge_index.shape == (2, 0)
+
+
 def test_a_crop_keeps_the_given_connectivities_between_its_cells(small_adata):
     small_adata.obsp["spatial_connectivities"] = sparse.csr_matrix(np.ones((30, 30)))
     data = load_cells(small_adata, CellOptions(fraction=0.5))

@@ -16,6 +16,7 @@ from fimp.errors import FIMPError
         ({"fraction": 1.5}, "--fraction"),
         ({"fraction": float("nan")}, "--fraction"),
         ({"genes": 0}, "--genes"),
+        ({"outside": True}, "--outside"),
     ],
 )
 def test_options_that_cannot_be_are_refused_before_any_file_is_read(options, word):

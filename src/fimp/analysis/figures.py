@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from fimp.models.checkpoints import short_name
+
 _INK, _MUTED, _GRID, _BEST, _OTHER = "#222222", "#6b6b6b", "#e4e4e4", "#0b6e99", "#9aa5ad"
 LABELS = {
     "mse": "MSE (lower is better)",
@@ -38,7 +40,7 @@ def comparison_figure(results: dict[str, Any], path: Path) -> None:
     axes = figure.subplots(1, max(1, len(shown)), sharey=True, squeeze=False)[0]
     for axis, metric in zip(axes, shown, strict=False):
         _metric_panel(axis, results, metric)
-    axes[0].set_yticks(range(len(names)), names)
+    axes[0].set_yticks(range(len(names)), [short_name(name) for name in names])
     axes[0].invert_yaxis()
     data = results["data"]
     seeds = max(row["n_seeds"] for row in summary)
@@ -126,6 +128,34 @@ def tuning_figure(reports: list[dict[str, Any]], grid: dict[str, tuple[float, ..
         axis.spines["bottom"].set_color(_GRID)
     axes[0].set_ylabel("validation score", fontsize=8, color=_MUTED)
     figure.legend(loc="outside right center", frameon=False, fontsize=8)
+    figure.savefig(path)
+
+
+def training_figure(rows: list[dict[str, Any]], path: Path) -> None:
+    """Draw the training loss and every validated metric over the steps of a run.
+
+    Parameters
+    ----------
+    rows
+        Rows of ``metrics.csv`` (:func:`fimp.train.callbacks.read_metrics`).
+    path
+        PNG to write.
+    """
+    names = [name for name in dict.fromkeys(name for row in rows for name in row) if name not in ("epoch", "step")]
+    names.sort(key=lambda name: name != "train_loss")
+    figure = Figure(figsize=(2.9 * max(1, len(names)), 2.6), dpi=150, layout="constrained")
+    for axis, name in zip(figure.subplots(1, max(1, len(names)), squeeze=False)[0], names, strict=False):
+        points = [(float(row["step"]), float(row[name])) for row in rows if row.get(name)]
+        axis.plot(*zip(*points, strict=True), color=_BEST, lw=1.4)
+        metric = name.removeprefix("val_")
+        title = "training loss" if name == "train_loss" else f"validation {LABELS.get(metric, metric)}"
+        axis.set_title(title, fontsize=9, color=_INK, loc="left")
+        axis.set_xlabel("step", fontsize=8, color=_MUTED)
+        axis.grid(axis="y", color=_GRID, lw=0.8, zorder=0)
+        axis.tick_params(length=0, labelsize=8, colors=_MUTED)
+        for side in ("top", "right", "left"):
+            axis.spines[side].set_visible(False)
+        axis.spines["bottom"].set_color(_GRID)
     figure.savefig(path)
 
 

@@ -50,6 +50,7 @@ def compare(
     check_folder(out)
 
     from fimp.models import resolve_all
+    from fimp.models.checkpoints import short_name
     from fimp.train.compare import Comparison
     from fimp.train.fit import TrainOptions
     from fimp.train.runs import RunConfig
@@ -69,7 +70,12 @@ def compare(
         seed=0,
     )
     # What does not fit the data must come to light before earlier results are replaced.
-    config.make_task(config.read())
+    task = config.make_task(config.read())
+    for choice in choices:
+        # These have files of their own, which may not fit the data.
+        if choice.spec.foundation is not None or choice.gene_table is not None:
+            for note in task.network(choice).notes:
+                typer.echo(f"{short_name(choice.name)}: {note}")
     run_and_show(Comparison(config, choices, seeds, out, deadline, resume, jobs))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from fimp.cli import compare, data, demo, embed, repeat, tune
+from fimp.cli import compare, data, demo, embed, models, pretrain, repeat, tune
 from fimp.errors import FIMPError
 
 # What typer raises for an unknown or malformed flag; it has no public name of its own.
@@ -23,7 +23,9 @@ app = typer.Typer(
 )
 app.command("demo")(demo.demo)
 app.add_typer(data.app, name="data")
+app.add_typer(models.app, name="models")
 app.add_typer(compare.app, name="compare")
+app.add_typer(pretrain.app, name="pretrain")
 app.add_typer(tune.app, name="tune")
 app.command("embed")(embed.embed)
 app.command("repeat")(repeat.repeat)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,6 +36,7 @@ def load_cells(
     options: CellOptions = CellOptions(),
     name: str | None = None,
     reference: CellReference | None = None,
+    known: Callable[[Sequence[str]], tuple[NDArray[np.int64], str]] | None = None,
 ) -> CellGraph:
     """Read an AnnData, or several, into a graph of cells.
 
@@ -54,6 +55,9 @@ def load_cells(
         (see :func:`fimp.data.genes.match_genes`), counts are scaled to its total (over all genes of the new
         file), and labels are its classes. All cells are read, be it a single one: ``fraction``, ``genes`` and
         ``test_section`` are of no effect.
+
+    known
+        Which genes are kept before the most variable ones are chosen: takes names, gives indices and a note.
 
     Returns
     -------
@@ -90,14 +94,23 @@ def load_cells(
     cells = join_cells(parts, options.graph)
     if name is not None:
         cells = replace(cells, name=name)
-    return _known(cells, options, reference) if reference is not None else _new(cells, options)
+    return _known(cells, options, reference) if reference is not None else _new(cells, options, known)
 
 
-def _new(cells: Cells, options: CellOptions) -> CellGraph:
+def _new(
+    cells: Cells,
+    options: CellOptions,
+    known: Callable[[Sequence[str]], tuple[NDArray[np.int64], str]] | None = None,
+) -> CellGraph:
     """A graph to train on."""
     name, notes = cells.name, []
+    allowed = np.arange(len(cells.genes))
+    if known is not None:
+        allowed, note = known(cells.genes)
+        notes.append(note)
     if options.fraction < 1.0:
-        cells = cells.take(crop_sections(_crop_space(cells), options.fraction, cells.section))
+        kept = crop_sections(_crop_space(cells), options.fraction, cells.section)
+        cells = cells.take(np.setdiff1d(np.arange(len(cells.index)), kept) if options.outside else kept)
     held_out = held_out_cells(cells.section, options.test_section, name)
     check_size(len(cells.index), name)
     # Nothing is learned from test sections: neither a total, nor which genes vary.
@@ -112,9 +125,12 @@ def _new(cells: Cells, options: CellOptions) -> CellGraph:
     if held_out is not None:
         test = ", ".join(dict.fromkeys(options.test_section))
         notes.append(f"test sections: {test}; {int(held_out.sum()):,} of {len(held_out):,} cells")
-    kept = most_variable(values if held_out is None else values[~held_out], options.genes)
+    # Counts were scaled by the totals over all genes: a vocabulary does not change a value.
+    candidates = values if held_out is None else values[~held_out]
+    kept = allowed[most_variable(candidates[:, allowed], options.genes)]
+    if len(kept) < len(allowed):
+        notes.append(f"genes: kept the {len(kept):,} most variable of {len(allowed):,}")
     if len(kept) < len(cells.genes):
-        notes.append(f"genes: kept the {len(kept):,} most variable of {len(cells.genes):,}")
         values, genes = values[:, kept].tocsr(), [cells.genes[index] for index in kept]
         cells = replace(cells, genes=genes)
     y = classes = None

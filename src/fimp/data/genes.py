@@ -132,12 +132,13 @@ def take_genes(values: sparse.csr_matrix, columns: NDArray[np.int64]) -> sparse.
 def _alike(have: Sequence[str], wanted: Sequence[str], found: NDArray[np.int64]) -> dict[int, int]:
     """Index of a wanted gene to index of the only other gene that is called alike."""
     taken = set(found.tolist())
-    free = [(index, _plain(gene)) for index, gene in enumerate(have) if index not in taken]
-    lost = [(index, _plain(gene)) for index, gene in enumerate(wanted) if found[index] < 0]
+    free = [(index, plain_name(gene)) for index, gene in enumerate(have) if index not in taken]
+    lost = [(index, plain_name(gene)) for index, gene in enumerate(wanted) if found[index] < 0]
     once = Counter(plain for _, plain in free), Counter(plain for _, plain in lost)
     column = {plain: index for index, plain in free if once[0][plain] == 1}
     return {index: column[plain] for index, plain in lost if once[1][plain] == 1 and plain in column}
 
 
-def _plain(gene: str) -> str:
+def plain_name(gene: str) -> str:
+    """A gene's name in capitals, and an Ensembl id without its version."""
     return _ENSEMBL_VERSION.sub(r"\1", gene).upper()

@@ -29,6 +29,8 @@ def neighbor_edges(cells: Cells, values: sparse.csr_matrix, options: CellOptions
     options
         Kind of graph.
     """
+    if options.graph == "none":
+        return torch.zeros(2, 0, dtype=torch.int64), ["graph: none"]
     if cells.adjacency is not None:
         return _within(graphs.adjacency_graph(cells.adjacency), cells.section)
     count, positions, section, k = len(cells.index), cells.positions, cells.section, options.neighbors

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from fimp.errors import FIMPError
 
-GRAPHS = ("auto", "knn", "radius", "delaunay", "expression")
+GRAPHS = ("auto", "knn", "radius", "delaunay", "expression", "none")
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,8 @@ class CellOptions:
         Key of the coordinates in ``obsm``.
     graph
         ``auto``: ``obsp["spatial_connectivities"]`` if there, else kNN on coordinates, else kNN in
-        expression. Or ``knn``, ``radius``, ``delaunay``, ``expression``. No edge crosses sections.
+        expression. Or ``knn``, ``radius``, ``delaunay``, ``expression``, or ``none`` for cells without edges. No edge
+        crosses sections.
     neighbors
         Neighbours per cell of a kNN graph; for ``radius``, the number that half of the cells reach.
     fraction
@@ -35,6 +36,11 @@ class CellOptions:
         Names of sections that are the test part, and from which nothing else is learned.
     label
         Column of obs with the class of each cell, for classification.
+    outside
+        Keep the cells outside the crop of ``fraction`` instead, for instance to pretrain on what a comparison of the
+        crop does not see.
+    vocabulary
+        Folder of a foundation model: only genes that it knows are read (:func:`fimp.tasks.cells.read_cells`).
     """
 
     layer: str | None = None
@@ -46,6 +52,8 @@ class CellOptions:
     section: str | None = None
     test_section: tuple[str, ...] = ()
     label: str | None = None
+    outside: bool = False
+    vocabulary: str | None = None
 
     def __post_init__(self) -> None:
         if self.graph not in GRAPHS:
@@ -54,6 +62,8 @@ class CellOptions:
             raise FIMPError(f"--neighbors: {self.neighbors} is below 1; use 8, for instance")
         if not 0.0 < self.fraction <= 1.0:
             raise FIMPError(f"--fraction: {self.fraction} is outside (0, 1]; use 0.05, for instance")
+        if self.outside and self.fraction == 1.0:
+            raise FIMPError("--outside: no cell is outside a crop of all cells; use 0.05, for instance")
         if self.genes < 1:
             raise FIMPError(f"--genes: {self.genes} is below 1; use 1000, for instance")
         # A single name, and the list that a configuration file gives back.

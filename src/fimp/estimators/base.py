@@ -19,6 +19,7 @@ from fimp.data.subgraph import Subgraph
 from fimp.errors import FIMPError
 from fimp.models.registry import ModelChoice, resolve
 from fimp.tasks.base import Network, Task, TaskKind, known_tasks
+from fimp.tasks.cells import read_cells
 from fimp.train.checkpoint import load_tree, load_weights, save_tree
 from fimp.train.fit import Fitted, TrainOptions, evaluate, fit
 from fimp.train.loader import EVALUATION_BATCH, sampler_for
@@ -84,7 +85,7 @@ class CellModel(ABC):
             seed=seed,
             threads=torch.get_num_threads(),
         )
-        self.data = load_cells(adata, self.config.data)
+        self.data = read_cells(adata, self.config.data)
         self._reference = self.data.reference
         self.task: Any = self.config.make_task(self.data)
         torch.manual_seed(seed)
@@ -207,7 +208,7 @@ class CellModel(ABC):
         """The cells it was trained on."""
         if self.config.source is None:
             return unpack(load_tree(folder / DATA), str(folder / DATA))
-        return load_cells(self.config.source, self.config.data)
+        return read_cells(self.config.source, self.config.data)
 
     def _subgraphs(self, task: Task) -> Iterator[tuple[NDArray[np.int64], Subgraph]]:
         """All cells, some at a time, with their neighbourhoods."""

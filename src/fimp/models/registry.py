@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor, nn
 
 from fimp.data.subgraph import Subgraph
 from fimp.errors import FIMPError
+from fimp.models.checkpoints import KINDS, FoundationChoice, parse, split_names
+
+if TYPE_CHECKING:
+    from fimp.foundation import FoundationModel
 
 #: Suffixes of a model's name that change the graph it is given instead of the model.
 CONTROLS = {
@@ -104,10 +108,11 @@ class ModelSpec:
         One line for ``fimp models list`` and the documentation.
     input
         ``tokens``: nodes as token sequences. ``vectors``: nodes as one vector. ``none``: nothing at all, the
-        model is its output bias.
+        model is its output bias. ``foundation``: nodes as tokens of the foundation model in ``foundation``.
     build
         ``build(hyperparameters, in_dim)`` makes the network; ``in_dim`` is the length of a node's vector. For models
-        of tokens it is ``build(hyperparameters, dim, names)``, with the width of tokens and whether they have names.
+        of tokens it is ``build(hyperparameters, dim, names)``, with the width of tokens and whether they have names;
+        for foundation models ``build(hyperparameters, model)``.
     defaults
         Hyperparameters it ships with.
     encode
@@ -117,20 +122,28 @@ class ModelSpec:
         Whether the model computes every seed in a graph of its own (``Subgraph.egos``).
     pretrains
         Whether training begins with a phase on ``Backbone.pretraining_loss``.
+    foundation
+        The checkpoint, and how it is used.
     """
 
     name: str
     description: str
-    input: Literal["tokens", "vectors", "none"]
+    input: Literal["tokens", "vectors", "none", "foundation"]
     build: Callable[..., Backbone]
     defaults: Hyperparameters = Hyperparameters()
     encode: Callable[[Tensor, int], Tensor] | None = None
     egos: bool = False
     pretrains: bool = False
+    foundation: FoundationChoice | None = None
 
     def backbone(self, hyperparameters: Hyperparameters, in_dim: int, names: bool = False) -> Backbone:
         """What ``build`` makes; ``names`` matters to models of tokens alone."""
         return self.build(hyperparameters, in_dim, *([names] if self.input == "tokens" else []))
+
+    @property
+    def baseline(self) -> bool:
+        """Whether FIMP is measured against it: models of vectors, and a foundation model without the graph."""
+        return self.input in ("vectors", "none") or (self.foundation is not None and not self.foundation.graph)
 
     @property
     def trainable(self) -> bool:
@@ -161,12 +174,15 @@ class ModelChoice:
         One of :data:`CONTROLS`, or None.
     hyperparameters
         Those it will be built and trained with.
+    gene_table
+        File of gene embeddings that the tokens of cells start from (``fimp-base,genes=FILE``), or None.
     """
 
     name: str
     spec: ModelSpec
     control: str | None
     hyperparameters: Hyperparameters
+    gene_table: str | None = None
 
     def for_data(self, values: int, agreement: float = 0.0) -> ModelChoice:
         """The same with dropout and reach decided, where none is given, by what was measured on training data.
@@ -214,17 +230,56 @@ def resolve(name: str, **changes: Any) -> ModelChoice:
     FIMPError
         If the model, the control or a hyperparameter is unknown.
     """
-    base, _, control = name.partition(":")
-    if base not in _SPECS:
-        raise FIMPError(f"--models: {name!r} is unknown; known are {', '.join(_SPECS)}")
+    spec, control, table = _foundation(name), "", None
+    if spec is None:
+        plain, _, options = name.partition(",")
+        base, _, control = plain.partition(":")
+        spec = _SPECS.get(base)
+        table = _gene_table(name, options, spec)
+    if spec is None:
+        raise FIMPError(
+            f"--models: {name!r} is unknown; known are {', '.join([*_SPECS, *map('{}:FOLDER'.format, KINDS)])}"
+        )
     if control and control not in CONTROLS:
         raise FIMPError(f"--models: control {control!r} of {name!r} is unknown; known are {', '.join(CONTROLS)}")
-    spec = _SPECS[base]
     unknown = set(changes) - set(Hyperparameters.__dataclass_fields__)
     if unknown:
         known = ", ".join(Hyperparameters.__dataclass_fields__)
         raise FIMPError(f"{name}: hyperparameter {sorted(unknown)[0]!r} is unknown; known are {known}")
-    return ModelChoice(name, spec, control or None, replace(spec.defaults, **changes))
+    return ModelChoice(name, spec, control or None, replace(spec.defaults, **changes), table)
+
+
+def _gene_table(name: str, options: str, spec: ModelSpec | None) -> str | None:
+    """The file in ``genes=FILE``, the only option of models that are no checkpoint."""
+    key, _, value = options.partition("=")
+    if not options or spec is None:
+        return None
+    if key.strip() != "genes" or not value.strip() or "," in value:
+        raise FIMPError(
+            f"--models: {options!r} of {name!r} is no option; known is genes=FILE, gene embeddings to start from"
+        )
+    if spec.input != "tokens":
+        raise FIMPError(
+            f"--models: {spec.name} has no tokens of genes, but {name!r} gives embeddings; use it with fimp-base"
+        )
+    return value.strip()
+
+
+def _foundation(name: str) -> ModelSpec | None:
+    """The spec of ``fimp:FOLDER`` or ``fm:FOLDER``; None for another name."""
+    choice = parse(name)
+    if choice is None:
+        return None
+
+    def build(h: Hyperparameters, model: FoundationModel) -> Backbone:
+        # The converters import transformers, which other models do without.
+        from fimp.models.foundation import FoundationBackbone
+
+        return FoundationBackbone(choice, h, model)
+
+    description = KINDS["fimp" if choice.graph else "fm"]
+    defaults = Hyperparameters(lr=1e-3, weight_decay=1e-2)
+    return ModelSpec(name, description, "foundation", build, defaults, foundation=choice)
 
 
 def resolve_all(names: str) -> list[ModelChoice]:
@@ -235,7 +290,7 @@ def resolve_all(names: str) -> list[ModelChoice]:
     FIMPError
         If it is empty, or names something unknown or something twice.
     """
-    parts = [part.strip() for part in names.split(",") if part.strip()]
+    parts = split_names(names)
     if not parts:
         raise FIMPError(f"--models: empty; name one or more of {', '.join(_SPECS)}")
     for part in parts:

@@ -2,8 +2,10 @@
 
 from fimp.nn.cross_attention import CrossNodeAttention, MessageCreator
 from fimp.nn.fimp_conv import FIMPConv, add_missing_self_loops
+from fimp.nn.foundation_message import FoundationMessage
 from fimp.nn.layers import FeatureDropout, FeedForward, FIMPLayer, OwnAttention
 from fimp.nn.readout import mean_tokens
+from fimp.nn.transformer import StackConfig, TransformerLayer, TransformerStack
 
 __all__ = [
     "CrossNodeAttention",
@@ -11,8 +13,12 @@ __all__ = [
     "FIMPLayer",
     "FeatureDropout",
     "FeedForward",
+    "FoundationMessage",
     "MessageCreator",
     "OwnAttention",
+    "StackConfig",
+    "TransformerLayer",
+    "TransformerStack",
     "add_missing_self_loops",
     "mean_tokens",
 ]

@@ -95,7 +95,7 @@ def edge_attention(
     if aggr == "sum":
         return out
     total = message_weight(edge_index, query.size(0), key_mask, edge_weight, dtype=query.dtype)
-    return out * _safe_reciprocal(total)[:, None, None, None]
+    return out * safe_reciprocal(total)[:, None, None, None]
 
 
 def message_weight(
@@ -147,7 +147,8 @@ def edge_attention_weights(
     return _reference.attention_probabilities(query[dst], key[src], mask, scale)
 
 
-def _safe_reciprocal(total: Tensor) -> Tensor:
+def safe_reciprocal(total: Tensor) -> Tensor:
+    """One over every element; zero where it is zero."""
     empty = total == 0
     return total.masked_fill(empty, 1.0).reciprocal().masked_fill(empty, 0.0)
 
@@ -169,16 +170,25 @@ def _check(
         fail("key", f"shape {list(key.shape)}", f"[N_src, {query.size(1)}, S, {query.size(3)}]")
     if value.dim() != 4 or value.shape[:3] != key.shape[:3]:
         fail("value", f"shape {list(value.shape)}", f"{[*key.shape[:3]]} and a head size")
+    check_edges("edge_attention", edge_index, key.size(0), query.size(0), edge_weight)
+    if key_mask is not None and (key_mask.shape != (key.size(0), key.size(2)) or key_mask.dtype != torch.bool):
+        fail("key_mask", f"{list(key_mask.shape)} {key_mask.dtype}", f"{[key.size(0), key.size(2)]} bool")
+
+
+def check_edges(caller: str, edge_index: Tensor, num_src: int, num_dst: int, edge_weight: Tensor | None) -> None:
+    """Raise a :class:`FIMPError` that names ``caller`` unless edges and weights fit the numbers of nodes."""
+
+    def fail(name: str, found: object, wanted: str) -> None:
+        raise FIMPError(f"{caller}: {name} has {found}, wanted {wanted}")
+
     if edge_index.dim() != 2 or edge_index.size(0) != 2:
         fail("edge_index", f"shape {list(edge_index.shape)}", "[2, E]")
     if edge_index.dtype not in (torch.int64, torch.int32):
         fail("edge_index", f"type {edge_index.dtype}", "integers")
-    for row, (name, size) in enumerate((("source", key.size(0)), ("destination", query.size(0)))):
+    for row, (name, size) in enumerate((("source", num_src), ("destination", num_dst))):
         index = edge_index[row]
         # Reading indices back from a GPU would stall it; its own kernels assert their range.
         if index.device.type == "cpu" and index.numel() and (int(index.min()) < 0 or int(index.max()) >= size):
             fail("edge_index", f"{name} indices {int(index.min())}..{int(index.max())}", f"0..{size - 1}")
-    if key_mask is not None and (key_mask.shape != (key.size(0), key.size(2)) or key_mask.dtype != torch.bool):
-        fail("key_mask", f"{list(key_mask.shape)} {key_mask.dtype}", f"{[key.size(0), key.size(2)]} bool")
     if edge_weight is not None and edge_weight.shape != (edge_index.size(1),):
         fail("edge_weight", f"shape {list(edge_weight.shape)}", f"[{edge_index.size(1)}]")

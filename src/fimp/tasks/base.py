@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -29,10 +29,13 @@ class Network(nn.Module):
         Number of message passing layers.
     model
         The model itself, where there is anything between input and head.
+    notes
+        What a user should know of how it was put together.
     """
 
     hops: int
     model: Backbone
+    notes: Sequence[str] = ()
 
     def embed(self, inputs: Any, graph: Subgraph) -> Tensor:
         """One vector per seed, ``[seeds, D]``."""

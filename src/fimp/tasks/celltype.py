@@ -10,13 +10,15 @@ import torch
 from numpy.typing import NDArray
 from torch_geometric.data import Data
 
-from fimp.data.cells import CellOptions, load_cells, to_scipy
+from fimp.data.cells import CellOptions, to_scipy
 from fimp.data.masking import EVALUATION, Masking, TokenSampler
 from fimp.data.splits import split_nodes
 from fimp.data.statistics import gene_statistics
 from fimp.errors import FIMPError
+from fimp.foundation.genept import gene_vectors
 from fimp.models.registry import ModelChoice
-from fimp.tasks.base import TaskKind, register
+from fimp.tasks.base import Network, TaskKind, register
+from fimp.tasks.cells import read_cells
 from fimp.tasks.classification import CLASS_WEIGHTS, ClassificationNetwork, ClassificationTask, Labelled
 from fimp.tokenizers import CellEncoder
 
@@ -97,14 +99,33 @@ class CellTypeTask(ClassificationTask):
         labels: torch.Tensor = self.data.y[torch.from_numpy(nodes)]
         return Labelled(self.sampler.draw(nodes, epoch, hide=False), labels)
 
-    def network(self, choice: ModelChoice) -> ClassificationNetwork:
-        """The model with gene tokenizer and a head for the cell types."""
+    def network(self, choice: ModelChoice) -> Network:
+        """The model with gene tokenizer and a head for the cell types.
+
+        Raises
+        ------
+        FIMPError
+            If it is a foundation model that cannot be loaded, or that knows none of the genes.
+        """
+        if choice.spec.foundation is not None:
+            # Converters are many modules, which other models do without.
+            from fimp.tasks.foundation import FoundationClassificationNetwork, read_foundation
+
+            known = self.data.gene_names, self.measured["gene_mean"], self.measured["gene_deviation"]
+            reader, model = read_foundation(choice, *known)
+            return FoundationClassificationNetwork(reader, model, self.log_prior)
         choice = choice.for_data(int(self.measured["class_count"].sum()))
-        h, encoder = choice.hyperparameters, None
+        h, encoder, embedding = choice.hyperparameters, None, None
+        notes: tuple[str, ...] = ()
         if choice.spec.input != "none":
             mean, deviation = self.measured["gene_mean"], self.measured["gene_deviation"]
-            encoder = CellEncoder(choice.spec.input, mean, deviation, h.dim, h.decided_dropout)
-        return ClassificationNetwork(choice, encoder, self.log_prior)
+            if choice.gene_table is not None:
+                embedding, report = gene_vectors(choice.gene_table, self.data.gene_names, self.data.name)
+                notes = (report,)
+            encoder = CellEncoder(choice.spec.input, mean, deviation, h.dim, h.decided_dropout, embedding)
+        network = ClassificationNetwork(choice, encoder, self.log_prior)
+        network.notes = notes
+        return network
 
 
 register(
@@ -112,7 +133,7 @@ register(
         CellTypeTask.name,
         CellOptions,
         CellTypeOptions,
-        load_cells,
+        read_cells,
         CellTypeTask,
     )
 )

@@ -13,16 +13,18 @@ from scipy import sparse
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from fimp.data.cells import CellOptions, load_cells, to_scipy
+from fimp.data.cells import CellOptions, to_scipy
 from fimp.data.masking import CellTokens, Masking, TokenSampler
 from fimp.data.splits import split_nodes
 from fimp.data.statistics import gene_statistics, neighbor_agreement
 from fimp.data.subgraph import Subgraph
 from fimp.errors import FIMPError
+from fimp.foundation.genept import gene_vectors
 from fimp.models.fimp import FIMP
 from fimp.models.registry import ModelChoice
 from fimp.nn.readout import mean_tokens
 from fimp.tasks.base import Network, Task, TaskKind, register
+from fimp.tasks.cells import read_cells
 from fimp.tokenizers import CellEncoder, Tokens
 
 #: Hidden genes, over all cells of a training step, that a model of tokens answers. What a step teaches grows with
@@ -84,11 +86,20 @@ class ExpressionNetwork(Network):
         Standard deviation of each gene's values around it, ``[G]``; values are shown to models in its unit.
     deviation
         The same over all genes together.
+    embedding
+        Gene embeddings ``[G, W]`` for a model of tokens; learned by default.
     """
 
     gene_mean: Tensor
 
-    def __init__(self, choice: ModelChoice, gene_mean: Tensor, gene_deviation: Tensor, deviation: float) -> None:
+    def __init__(
+        self,
+        choice: ModelChoice,
+        gene_mean: Tensor,
+        gene_deviation: Tensor,
+        deviation: float,
+        embedding: Tensor | None = None,
+    ) -> None:
         super().__init__()
         genes, h = len(gene_mean), choice.hyperparameters
         self.input = choice.spec.input
@@ -97,7 +108,7 @@ class ExpressionNetwork(Network):
         self.bias = nn.Parameter(torch.zeros(genes), requires_grad=choice.spec.trainable)
         self.hops = 0
         if self.input != "none":
-            self.encoder = CellEncoder(self.input, gene_mean, gene_deviation, h.dim, h.decided_dropout)
+            self.encoder = CellEncoder(self.input, gene_mean, gene_deviation, h.dim, h.decided_dropout, embedding)
             self.model = choice.spec.backbone(h, self.encoder.out_dim, names=True)
             self.hops = self.model.hops
             # An embedding is a linear layer of which only the asked genes' rows are computed.
@@ -205,12 +216,15 @@ class ExpressionTask(Task):
         self.metrics, self.monitor = {"mse": "min", "r2": "max", "r2_gene": "max"}, "r2"
         self.data, self.options, self.seed = data, options, seed
         values = to_scipy(data.x)
-        self.split = {} if state else split_nodes(data, options, seed)
+        self.split = {} if state else self._split()
         self._state = state or self._measure(values)
         masking = Masking(options.tokens, options.mask_ratio, options.zeros, self._state["visible_total"])
         held_out = np.ones(data.num_nodes, dtype=bool)
         held_out[self.split.get("train", [])] = False
         self.sampler = TokenSampler(values, masking, seed, _numpy(data.scale), held_out)
+
+    def _split(self) -> dict[str, NDArray[np.int64]]:
+        return split_nodes(self.data, self.options, self.seed)
 
     def _measure(self, values: sparse.csr_matrix) -> dict[str, Any]:
         """What training cells say about genes, neighbours and totals."""
@@ -247,11 +261,30 @@ class ExpressionTask(Task):
         """Tokens of some cells in the evaluation draw, none of them hidden."""
         return self.sampler.draw(nodes, hide=False)
 
-    def network(self, choice: ModelChoice) -> ExpressionNetwork:
-        """The model with gene tokenizer and expression head."""
+    def network(self, choice: ModelChoice) -> Network:
+        """The model with gene tokenizer and expression head.
+
+        Raises
+        ------
+        FIMPError
+            If it is a foundation model that cannot be loaded, or that knows none of the genes.
+        """
         measured = self._state
+        if choice.spec.foundation is not None:
+            # Converters are many modules, which other models do without.
+            from fimp.tasks.foundation import FoundationExpressionNetwork, read_foundation
+
+            known = self.data.gene_names, measured["gene_mean"], measured["gene_deviation"]
+            reader, model = read_foundation(choice, *known)
+            return FoundationExpressionNetwork(reader, model, measured["deviation"], QUERIES_PER_STEP)
         choice = choice.for_data(measured["values"], measured["agreement"])
-        return ExpressionNetwork(choice, measured["gene_mean"], measured["gene_deviation"], measured["deviation"])
+        parts = measured["gene_mean"], measured["gene_deviation"], measured["deviation"]
+        if choice.gene_table is None:
+            return ExpressionNetwork(choice, *parts)
+        embedding, report = gene_vectors(choice.gene_table, self.data.gene_names, self.data.name)
+        network = ExpressionNetwork(choice, *parts, embedding)
+        network.notes = (report,)
+        return network
 
     def loss(self, prediction: Tensor, inputs: CellTokens) -> Tensor:
         """Mean squared error of the hidden values that were answered."""
@@ -313,7 +346,7 @@ register(
         ExpressionTask.name,
         CellOptions,
         ExpressionOptions,
-        load_cells,
+        read_cells,
         ExpressionTask,
     )
 )

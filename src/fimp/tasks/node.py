@@ -110,7 +110,22 @@ class NodeTask(ClassificationTask):
         return Labelled(self.sampler.draw(nodes, epoch, hide=False), labels)
 
     def network(self, choice: ModelChoice) -> ClassificationNetwork:
-        """The model with the tokenizer of these features and a head for the classes."""
+        """The model with the tokenizer of these features and a head for the classes.
+
+        Raises
+        ------
+        FIMPError
+            If it is a foundation model: those read cells.
+        """
+        if choice.spec.foundation is not None:
+            raise FIMPError(
+                f"--models: {choice.name} reads cells, and the nodes of {self.data.name} are none; "
+                "use it with expression or celltype"
+            )
+        if choice.gene_table is not None:
+            raise FIMPError(
+                f"--models: {choice.name} has embeddings of genes, and features of {self.data.name} are none"
+            )
         choice = choice.for_data(int(self.measured["class_count"].sum()))
         h, measured = choice.hyperparameters, self.measured
         shared = (choice.spec.input, measured["mean"], measured["deviation"], h.dim, h.decided_dropout)

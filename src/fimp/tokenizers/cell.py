@@ -28,6 +28,10 @@ class CellEncoder(nn.Module):
     dropout
         Probability with which a gene is left out of the token that sums up the cell.
 
+    embedding
+        Gene embeddings ``[G, W]`` to use for tokens instead of learned ones. They stay as they are; how they are
+        projected to D is learned.
+
     Attributes
     ----------
     out_dim
@@ -37,12 +41,20 @@ class CellEncoder(nn.Module):
     gene_mean: Tensor
     gene_deviation: Tensor
 
-    def __init__(self, kind: str, gene_mean: Tensor, gene_deviation: Tensor, dim: int, dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        kind: str,
+        gene_mean: Tensor,
+        gene_deviation: Tensor,
+        dim: int,
+        dropout: float = 0.0,
+        embedding: Tensor | None = None,
+    ) -> None:
         super().__init__()
         self.register_buffer("gene_mean", gene_mean)
         self.register_buffer("gene_deviation", gene_deviation)
         if kind == "tokens":
-            self.tokenizer = GeneTokenizer(len(gene_mean), dim)
+            self.tokenizer = GeneTokenizer(len(gene_mean), dim, embedding=embedding, freeze=embedding is not None)
             self.cell_token = CellToken(len(gene_mean), dim, dropout)
             self.out_dim = dim
         else:

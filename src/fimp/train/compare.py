@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 import shutil
 import statistics
 import time
@@ -135,8 +136,8 @@ class Comparison:
         ]
 
     def folder(self, config: RunConfig) -> Path:
-        """Run folder of a model and seed; a control's colon becomes a dash."""
-        return self.out / "runs" / config.model.replace(":", "-") / f"seed{config.seed}"
+        """Run folder of a model and seed; what a folder's name cannot hold becomes a dash."""
+        return self.out / "runs" / re.sub(r"[^\w.=+-]+", "-", config.model) / f"seed{config.seed}"
 
     def _side_by_side(self) -> tuple[int, int]:
         """Runs side by side, and threads of each."""
@@ -186,7 +187,7 @@ class Comparison:
         for row in summary:
             own = [draws for (model, _), draws in resamples.items() if model == row["model"]]
             row["interval"] = interval(sum(own) / len(own))
-        baselines = [c.name for c in self.choices if c.spec.input != "tokens" and c.control is None]
+        baselines = [c.name for c in self.choices if c.spec.baseline and c.control is None]
         baseline = best_baseline(summary, baselines, task.monitor, task.metrics[task.monitor])
         test_share = len(task.split["test"]) / max(1, len(task.split["train"]))
         return {

@@ -13,11 +13,14 @@ Fraction = Annotated[float, typer.Option(help="Share of cells: a contiguous crop
 Tokens = Annotated[int, typer.Option(help="Most genes sampled per cell.")]
 Layer = Annotated[str | None, typer.Option(help="Layer with the values, X or raw; chosen by default.")]
 SpatialKey = Annotated[str, typer.Option(help="Key of the coordinates in obsm.")]
-Graph = Annotated[str, typer.Option(help="auto, knn, radius, delaunay or expression.")]
+Graph = Annotated[str, typer.Option(help="auto, knn, radius, delaunay, expression or none.")]
 Neighbors = Annotated[int, typer.Option(help="Neighbours per cell.")]
 Genes = Annotated[int, typer.Option(help="Number of genes kept, the most variable.")]
 Section = Annotated[str | None, typer.Option(help="Column of obs with sections, or none; recognised by default.")]
 TestSection = Annotated[list[str] | None, typer.Option(help="Section that is held out for testing; may be repeated.")]
+Vocabulary = Annotated[
+    str | None, typer.Option(help="Folder of a foundation model: only genes that it knows are used.")
+]
 Split = Annotated[str, typer.Option(help="random, or blocks of neighbouring cells.")]
 
 

@@ -22,6 +22,7 @@ def setup(
     genes: cells.Genes = 1000,
     section: cells.Section = None,
     test_section: cells.TestSection = None,
+    vocabulary: cells.Vocabulary = None,
     split: cells.Split = "random",
     class_weights: Annotated[str, typer.Option(help="none, or balanced: rare classes weigh more.")] = "none",
 ) -> Setup:
@@ -32,6 +33,17 @@ def setup(
     return Setup(
         "celltype",
         cells.source_of(data),
-        CellOptions(layer, spatial_key, graph, neighbors, fraction, genes, section, tuple(test_section or ()), label),
+        CellOptions(
+            layer,
+            spatial_key,
+            graph,
+            neighbors,
+            fraction,
+            genes,
+            section,
+            tuple(test_section or ()),
+            label,
+            vocabulary=vocabulary,
+        ),
         CellTypeOptions(tokens=tokens, split=split, class_weights=class_weights),
     )

@@ -21,6 +21,7 @@ def setup(
     genes: cells.Genes = 1000,
     section: cells.Section = None,
     test_section: cells.TestSection = None,
+    vocabulary: cells.Vocabulary = None,
     split: cells.Split = "random",
     normalize: Annotated[str, typer.Option(help="Scale by total or by visible counts.")] = "total",
     zeros: Annotated[float, typer.Option(help="Share of tokens from genes a cell does not express.")] = 0.0,
@@ -32,6 +33,16 @@ def setup(
     return Setup(
         "expression",
         cells.source_of(data),
-        CellOptions(layer, spatial_key, graph, neighbors, fraction, genes, section, tuple(test_section or ())),
+        CellOptions(
+            layer,
+            spatial_key,
+            graph,
+            neighbors,
+            fraction,
+            genes,
+            section,
+            tuple(test_section or ()),
+            vocabulary=vocabulary,
+        ),
         ExpressionOptions(tokens=tokens, zeros=zeros, split=split, normalize=normalize),
     )

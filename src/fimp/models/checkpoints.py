@@ -1,0 +1,106 @@
+"""Names of models that stand for a checkpoint: ``fimp:FOLDER`` and ``fm:FOLDER``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any, Literal
+
+from fimp.errors import FIMPError
+
+#: Prefixes of a model's name that say what the folder after them is used for.
+KINDS = {
+    "fimp": "messages made by the foundation model in the folder",
+    "fm": "the foundation model in the folder, without the graph",
+}
+#: Which weights of the folder are used; the others are drawn anew.
+WEIGHTS = ("all", "none", "genes", "layers")
+
+
+@dataclass(frozen=True)
+class FoundationChoice:
+    """A foundation model on the command line: ``fimp:FOLDER[,option=value]``.
+
+    Attributes
+    ----------
+    folder
+        The checkpoint.
+    graph
+        Whether neighbours send messages (``fimp:``), or nodes are on their own (``fm:``).
+    aggregate
+        ``layer`` or ``final``, as in :class:`fimp.nn.FoundationMessage`.
+    layers
+        Which layers are used: ``-4:``, for instance; all by default.
+    train
+        ``full``, ``frozen`` (only what the task adds is trained) or ``last-K`` (the last K layers, too).
+    weights
+        ``all``; or, to see what matters, ``none``, or those of the ``genes`` (their embeddings) or of the ``layers``
+        alone.
+    """
+
+    folder: str
+    graph: bool
+    aggregate: Literal["layer", "final"] = "layer"
+    layers: str | None = None
+    train: str = "full"
+    weights: str = "all"
+
+    def __post_init__(self) -> None:
+        if self.aggregate not in ("layer", "final"):
+            raise FIMPError(f"--models: aggregate={self.aggregate!r} is unknown; use layer or final")
+        if self.weights not in WEIGHTS:
+            raise FIMPError(f"--models: weights={self.weights!r} is unknown; use {', '.join(WEIGHTS)}")
+        if self.train not in ("full", "frozen") and self.last_layers is None:
+            raise FIMPError(f"--models: train={self.train!r} is unknown; use full, frozen or last-2, for instance")
+
+    @property
+    def last_layers(self) -> int | None:
+        """K of ``last-K``."""
+        head, _, count = self.train.partition("last-")
+        return int(count) if not head and count.isdigit() and int(count) > 0 else None
+
+
+def parse(name: str) -> FoundationChoice | None:
+    """Understand ``fimp:FOLDER[,option=value]`` and ``fm:FOLDER[,option=value]``; None for any other name.
+
+    Raises
+    ------
+    FIMPError
+        If the folder is empty, or an option is unknown or given twice.
+    """
+    kind, colon, rest = name.partition(":")
+    if not colon or kind not in KINDS:
+        return None
+    folder, *parts = rest.split(",")
+    if not folder.strip():
+        raise FIMPError(f"--models: {name!r} names no folder; write {kind}:FOLDER")
+    known = tuple(field for field in FoundationChoice.__dataclass_fields__ if field not in ("folder", "graph"))
+    options: dict[str, Any] = {}
+    for part in parts:
+        key, _, value = (piece.strip() for piece in part.partition("="))
+        if key not in known or not value:
+            raise FIMPError(f"--models: {part.strip()!r} of {name!r} is no option; known are {', '.join(known)}")
+        if key in options:
+            raise FIMPError(f"--models: {key} is given twice in {name!r}; give it once")
+        options[key] = value
+    return FoundationChoice(folder.strip(), kind == "fimp", **options)
+
+
+def split_names(names: str) -> list[str]:
+    """The names in a comma-separated list; ``option=value`` after a comma belongs to the model before it."""
+    parts: list[str] = []
+    for part in (part.strip() for part in names.split(",")):
+        if parts and part.partition("=")[0].strip().isidentifier() and "=" in part:
+            parts[-1] += f",{part}"
+        elif part:
+            parts.append(part)
+    return parts
+
+
+def short_name(name: str) -> str:
+    """A model's name for figures: of the path of a checkpoint only the folder, as in ``fimp:scgpt,weights=none``."""
+    if parse(name) is None:
+        return name
+    kind, _, rest = name.partition(":")
+    folder, comma, options = rest.partition(",")
+    return f"{kind}:{PurePath(folder).name or folder}{comma}{options}"

@@ -1,0 +1,114 @@
+"""Foundation models in a comparison: ``fimp:FOLDER`` sends messages with one, ``fm:FOLDER`` is one without a graph."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from fimp.data.subgraph import Subgraph
+from fimp.errors import FIMPError
+from fimp.foundation import FoundationModel, load
+from fimp.models.checkpoints import FoundationChoice
+from fimp.models.registry import Backbone, Hyperparameters
+from fimp.nn.fimp_conv import FIMPConv
+from fimp.nn.foundation_message import FoundationMessage
+from fimp.nn.transformer import TransformerLayer
+from fimp.tokenizers.base import Tokens
+
+
+class FoundationBackbone(Backbone):
+    """One message passing layer whose messages a foundation model makes: ``H_i <- A_i`` (arXiv 2210.09475, 3.3).
+
+    The message stream of a seed starts from what is asked of it; the sources are what nodes show. A node is a neighbour
+    of itself, too, and counts as much as all others together: what a cell says of itself is worth more than what
+    one of eight neighbours says.
+
+    Parameters
+    ----------
+    choice
+        How the model is used; what is frozen is frozen in the model.
+    h
+        A dropout given there takes the place of the checkpoint's own.
+    model
+        The model; its layers are shared, not copied.
+    """
+
+    def __init__(self, choice: FoundationChoice, h: Hyperparameters, model: FoundationModel) -> None:
+        super().__init__()
+        self.out_dim = model.stack.config.dim
+        self.hops = self.reach = int(choice.graph)
+        message: FoundationMessage = model.message(aggregate=choice.aggregate, layers=choice.layers)
+        self.conv, self.norm = FIMPConv(message), model.final_norm
+        layers = [layer for layer in message.stack.layers if isinstance(layer, TransformerLayer)]
+        if h.dropout is not None:
+            for layer in layers:
+                layer.config = replace(layer.config, dropout=h.dropout)
+        if choice.train != "full":
+            model.requires_grad_(False)
+            for layer in layers[len(layers) - (choice.last_layers or 0) :]:
+                layer.requires_grad_(True)
+
+    def forward(self, queries: Tensor, sources: Tokens, graph: Subgraph) -> Tensor:
+        """States of the seeds' queries.
+
+        Parameters
+        ----------
+        queries
+            Tokens asked of the seeds, ``[seeds, T, D]``.
+        sources
+            What the seeds, and with a graph the nodes within one hop, show: ``h [n, S, D]``, ``mask [n, S]``.
+        graph
+            Subgraph with one hop, or none.
+
+        Returns
+        -------
+        Tensor
+            ``[seeds, T, D]``, after the model's final norm.
+        """
+        loops = torch.arange(graph.num_seeds, device=queries.device).expand(2, -1)
+        edges, weight = loops, None
+        if self.hops:
+            near = graph.edge_index[:, : graph.num_edges[0]]
+            edges = torch.cat([loops, near], 1)
+            degree = torch.bincount(near[1], minlength=graph.num_seeds).clamp(min=1)
+            weight = torch.cat([degree, torch.ones_like(near[0])]).to(queries.dtype)
+        out: Tensor = self.norm(self.conv((sources.h, queries), edges, (sources.mask, None), weight))
+        return out
+
+
+def load_foundation(choice: FoundationChoice) -> FoundationModel:
+    """Load the model, and draw anew the weights that are not to be used.
+
+    Raises
+    ------
+    FIMPError
+        If the folder is no checkpoint, or genes are asked for of a model that knows none.
+    """
+    model = load(choice.folder)
+    if choice.weights != "all":
+        _draw_anew(model, choice)
+    return model
+
+
+@torch.no_grad()
+def _draw_anew(model: FoundationModel, choice: FoundationChoice) -> None:
+    kept: set[int] = set()
+    if choice.weights == "layers":
+        kept = {id(parameter) for parameter in model.stack.parameters()}
+    elif choice.weights == "genes":
+        if model.gene_table is None:
+            raise FIMPError(
+                f"--models: weights=genes, but {choice.folder} has no embeddings of genes; use layers or all"
+            )
+        kept = {id(model.gene_table)}
+    for module in model.modules():
+        for parameter in module.parameters(recurse=False):
+            if id(parameter) in kept:
+                continue
+            # What has no recipe of its own: class tokens, positions, layer scales.
+            nn.init.trunc_normal_(parameter, std=0.02)
+        reset = getattr(module, "reset_parameters", None)
+        if callable(reset) and not any(id(parameter) in kept for parameter in module.parameters()):
+            reset()

@@ -1,0 +1,257 @@
+"""Message creation with the layers of a foundation model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from fimp import ops
+from fimp.errors import FIMPError
+from fimp.nn.transformer import TransformerLayer, TransformerStack, without_masked
+
+#: Numbers that the backward pass of a chunk of edges may hold. On a GPU, small chunks leave most of it idle.
+_NUMBERS_PER_CHUNK = {"cpu": 2**26, "cuda": 2**29}
+
+
+class FoundationMessage(nn.Module):
+    r"""Messages made by a pretrained transformer (arXiv 2210.09475, section 3.3).
+
+    Two streams run through its layers. The *source stream* is what the model does anyway: self-attention on the
+    tokens of every node, once per node. The *message stream* starts from the tokens of the destination and at every
+    layer takes its keys and values from the source stream of the neighbour at that layer:
+
+    .. math::
+        S_j^{l+1} = \mathrm{layer}_l(Q = S_j^l, KV = S_j^l), \qquad
+        M_{ji}^{l+1} = \mathrm{layer}_l(Q = M_{ji}^l, KV = S_j^l), \qquad S_j^0 = H_j,\; M_{ji}^0 = H_i
+
+    On a graph that has only self-loops the result is the model's own output, ``stack.encode(h, mask)``.
+
+    Parameters
+    ----------
+    stack
+        The model's layers; they are shared, not copied.
+    aggregate
+        ``"final"``, as in the paper: every edge's message runs through all layers, and the last states are averaged.
+        ``"layer"``: what the neighbours' attention gives is averaged at every layer, and the message stream goes
+        through the feed-forward networks once per node instead of once per edge.
+    layers
+        Which layers run, in both streams: ``"-4:"`` are the last four (:meth:`TransformerStack.part`).
+    edges_per_chunk
+        How many edges are held at once; chosen by shape and device by default. With exact attention it changes
+        nothing but memory and time; true Nystrom attention scales its pseudo-inverse by a maximum over what it gets
+        at once, upstream as here.
+    backend
+        Backend of :func:`fimp.ops.edge_attention`, which ``"layer"`` uses with exact attention.
+
+    Raises
+    ------
+    FIMPError
+        If ``aggregate`` is unknown, ``edges_per_chunk`` is below 1 or ``layers`` leaves no layer.
+    """
+
+    def __init__(
+        self,
+        stack: TransformerStack,
+        aggregate: Literal["final", "layer"] = "final",
+        layers: slice | str | None = None,
+        edges_per_chunk: int | None = None,
+        backend: str = "auto",
+    ) -> None:
+        super().__init__()
+        if aggregate not in ("final", "layer"):
+            raise FIMPError(f"FoundationMessage: aggregate={aggregate!r} is unknown; use 'final' or 'layer'")
+        if edges_per_chunk is not None and edges_per_chunk < 1:
+            raise FIMPError(f"FoundationMessage: edges_per_chunk={edges_per_chunk}, wanted at least 1, or None")
+        self.stack = stack.part(layers)
+        self.aggregate, self.edges_per_chunk, self.backend = aggregate, edges_per_chunk, backend
+
+    def reset_parameters(self) -> None:
+        """Draw all weights anew, those of the model that the layers belong to: what was pretrained is lost."""
+        self.stack.reset_parameters()
+
+    def forward(
+        self,
+        h_dst: Tensor,
+        h_src: Tensor,
+        edge_index: Tensor,
+        mask_src: Tensor | None = None,
+        edge_weight: Tensor | None = None,
+        aggr: str = "mean",
+        names: tuple[Tensor, Tensor] | None = None,
+    ) -> Tensor:
+        """Make the messages of all edges and aggregate them at their destinations.
+
+        Parameters
+        ----------
+        h_dst, h_src
+            Tokens of destinations ``[N_dst, T, D]`` and sources ``[N_src, S, D]``, as the model's layers take them.
+        edge_index
+            ``[2, E]``, source in row 0 and destination in row 1.
+        mask_src
+            ``[N_src, S]``, True = real token. A source without any sends nothing and does not count in the mean.
+        edge_weight
+            ``[E]`` weights in the aggregation.
+        aggr
+            ``"mean"``, or ``"sum"``: the mean times the sum of the weights.
+        names
+            Must be None: a pretrained model has its own way to know what a token is.
+
+        Returns
+        -------
+        Tensor
+            ``[N_dst, T, D]``, exactly zero for a node that receives nothing.
+
+        Raises
+        ------
+        FIMPError
+            If shapes or options do not fit, or as :meth:`TransformerLayer.attend`.
+        """
+        if names is not None:
+            raise FIMPError("FoundationMessage: got names of tokens, which a pretrained model cannot use; pass None")
+        if aggr not in ("mean", "sum"):
+            raise FIMPError(f"FoundationMessage: aggr={aggr!r} is unknown; use 'mean' or 'sum'")
+        self.stack.check(h_dst, None)
+        self.stack.check(h_src, mask_src)
+        ops.check_edges("FoundationMessage", edge_index, len(h_src), len(h_dst), edge_weight)
+        if mask_src is not None:
+            sends = mask_src.any(1)[edge_index[0]]
+            edge_index = edge_index[:, sends]
+            edge_weight = edge_weight if edge_weight is None else edge_weight[sends]
+        total = ops.message_weight(edge_index, len(h_dst), None, edge_weight, dtype=h_dst.dtype)
+        share = ops.safe_reciprocal(total)[edge_index[1]]
+        if edge_weight is not None:
+            share = share * edge_weight.to(share.dtype)
+        masks = [] if mask_src is None else [mask_src]
+        streams = _Streams(self._stream(h_src, mask_src), masks, edge_index, share)
+        out = self._final(h_dst, streams) if self.aggregate == "final" else self._layer(h_dst, streams, edge_weight)
+        out = out.masked_fill((total == 0)[:, None, None], 0.0)
+        return out if aggr == "mean" else out * total[:, None, None]
+
+    def _stream(self, x: Tensor, mask: Tensor | None) -> list[tuple[Tensor, Tensor]]:
+        """Keys and values ``[N, H, S, d]`` of the plain model at every layer."""
+
+        def step(layer: TransformerLayer, x: Tensor, last: bool) -> tuple[Tensor, Tensor, Tensor]:
+            key, value = layer.keys_values(x, mask)
+            if not last:
+                x = layer.finish(x, layer.attend(layer.queries(x), key, value, mask))
+            return key, value, x
+
+        x = without_masked(x, mask)
+        found: list[tuple[Tensor, Tensor]] = []
+        for layer in self.stack.layers:
+            key, value, x = _recomputed(step, layer, x, len(found) + 1 == len(self.stack.layers))
+            found.append((key, value))
+        return found
+
+    def _final(self, h: Tensor, streams: _Streams) -> Tensor:
+        """Every message through all layers, then the mean."""
+        depth = len(self.stack.layers)
+
+        def message(x: Tensor, *rest: Tensor) -> Tensor:
+            for position, layer in enumerate(self.stack.layers):
+                assert isinstance(layer, TransformerLayer)
+                key, value = rest[2 * position : 2 * position + 2]
+                x = layer.finish(x, layer.attend(layer.queries(x), key, value, *rest[2 * depth :]))
+            return x
+
+        sources = [tensor for pair in streams.keys_values for tensor in pair]
+        return self._sum(message, h, [*sources, *streams.masks], streams, h.shape[1:], self.stack)
+
+    def _layer(self, x: Tensor, streams: _Streams, edge_weight: Tensor | None) -> Tensor:
+        """The mean at every layer, and the rest of the layer once per node."""
+        for layer, (key, value) in zip(self.stack.layers, streams.keys_values, strict=True):
+            assert isinstance(layer, TransformerLayer)
+            query = layer.queries(x)
+            if self.stack.config.landmarks is not None:
+                context = self._sum(
+                    layer.attend, query, [key, value, *streams.masks], streams, x.shape[1:], layer.value_conv
+                )
+            else:
+                context = ops.edge_attention(
+                    query,
+                    key,
+                    value,
+                    streams.edge_index,
+                    key_mask=streams.masks[0] if streams.masks else None,
+                    edge_weight=edge_weight,
+                    dropout=layer.config.dropout if layer.training else 0.0,
+                    backend=self.backend,
+                )
+                context = context.transpose(1, 2).flatten(2)
+                if layer.value_conv is not None:
+                    convolved = layer.convolve(value, x.size(1)).transpose(1, 2).flatten(2)
+                    context = context + self._sum(_second, x, [convolved], streams, x.shape[1:], None)
+            x = _recomputed(layer.finish, x, context)
+        return x
+
+    def _sum(
+        self,
+        message: Callable[..., Tensor],
+        destination: Tensor,
+        sources: list[Tensor],
+        streams: _Streams,
+        shape: torch.Size,
+        module: nn.Module | None,
+    ) -> Tensor:
+        """Mean over in-edges of the messages that ``message``, with the weights of ``module``, makes."""
+        return ops.edge_sum(
+            message,
+            destination,
+            sources,
+            streams.edge_index,
+            streams.share,
+            shape,
+            chunk=self.edges_per_chunk or self._edges_per_chunk(destination, sources[0].size(-2)),
+            parameters=[] if module is None else list(module.parameters()),
+            # The layers are the model's own, and drop as they are told there.
+            random=self.stack.config.dropout > 0.0 and any(layer.training for layer in self.stack.layers),
+        )
+
+    def _edges_per_chunk(self, destination: Tensor, source_tokens: int) -> int:
+        """By what a message holds in the backward pass: states, keys and values, scores, of all layers."""
+        config, tokens = self.stack.config, destination.size(-2)
+        per_layer = 2 * source_tokens * config.dim + tokens * (8 * config.dim + 3 * config.hidden)
+        per_layer += 2 * config.heads * tokens * source_tokens
+        budget = _NUMBERS_PER_CHUNK.get(destination.device.type, _NUMBERS_PER_CHUNK["cpu"])
+        return max(1, budget // max(1, config.layers * per_layer))
+
+    def extra_repr(self) -> str:
+        """Aggregation for ``repr``."""
+        return f"aggregate={self.aggregate!r}"
+
+
+class _Streams(NamedTuple):
+    """What message streams need of sources and edges.
+
+    Attributes
+    ----------
+    keys_values
+        Keys and values ``[N_src, H, S, d]`` of every layer.
+    masks
+        The mask ``[N_src, S]``, or nothing.
+    edge_index
+        ``[2, E]``, of edges whose sources send something.
+    share
+        ``[E]``, the weight of each message in the mean.
+    """
+
+    keys_values: list[tuple[Tensor, Tensor]]
+    masks: list[Tensor]
+    edge_index: Tensor
+    share: Tensor
+
+
+def _second(_: Tensor, second: Tensor) -> Tensor:
+    """A message that is the source's own tensor."""
+    return second
+
+
+def _recomputed(function: Any, *arguments: Any) -> Any:
+    """Call a function; what it computes on the way is computed again in the backward pass instead of being kept."""
+    if not torch.is_grad_enabled():
+        return function(*arguments)
+    return checkpoint(function, *arguments, use_reentrant=False)

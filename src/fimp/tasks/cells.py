@@ -1,0 +1,45 @@
+"""Reading cells for tasks, where a foundation model may say which genes there are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fimp.data.cells import CellGraph, CellOptions, load_cells
+from fimp.errors import FIMPError
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+
+def read_cells(source: AnnData | str | Path | Sequence[AnnData | str | Path], options: CellOptions) -> CellGraph:
+    """:func:`fimp.data.load_cells`, restricted to the genes that the model in ``options.vocabulary`` knows.
+
+    Every model of a comparison then has the genes of the foundation model, as in appendix A of the paper.
+
+    Raises
+    ------
+    FIMPError
+        As :func:`fimp.data.load_cells`; if the folder is no checkpoint, or one that knows no genes, or none of these.
+    """
+    if options.vocabulary is None:
+        return load_cells(source, options)
+    from fimp import foundation
+
+    model = foundation.load(options.vocabulary)
+
+    def known(genes: Sequence[str]) -> tuple[NDArray[np.int64], str]:
+        match = getattr(model, "match", None)
+        if match is None:
+            raise FIMPError(
+                f"--vocabulary: {options.vocabulary} is a model of the family {model.family}, which knows no genes; "
+                "give the folder of one that does"
+            )
+        found = match(genes)
+        return np.flatnonzero(found.ids >= 0), f"--vocabulary {options.vocabulary}: {found.report}"
+
+    return load_cells(source, options, known=known)

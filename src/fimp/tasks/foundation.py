@@ -1,0 +1,131 @@
+"""Networks of tasks between which and their data stands a foundation model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from fimp.data.masking import CellTokens
+from fimp.data.subgraph import Subgraph
+from fimp.foundation.cells import CellReader
+from fimp.models.foundation import FoundationBackbone, load_foundation
+from fimp.models.registry import ModelChoice
+from fimp.nn.readout import mean_tokens
+from fimp.tasks.base import Network
+from fimp.tasks.classification import Labelled
+
+
+def read_foundation(
+    choice: ModelChoice, genes: Sequence[str], gene_mean: Tensor, gene_deviation: Tensor
+) -> tuple[CellReader, FoundationBackbone]:
+    """Load the checkpoint of a choice, for cells with some genes.
+
+    Parameters
+    ----------
+    choice
+        ``fimp:FOLDER`` or ``fm:FOLDER``.
+    genes, gene_mean, gene_deviation
+        Names of the data's genes, G of them, and mean and standard deviation of their values ``[G]``.
+
+    Raises
+    ------
+    FIMPError
+        If the checkpoint cannot be loaded, or knows none of the genes.
+    """
+    assert choice.spec.foundation is not None
+    model = load_foundation(choice.spec.foundation)
+    reader = model.reader(genes, gene_mean, gene_deviation)
+    if choice.spec.foundation.train != "full":
+        reader.freeze()
+    backbone = choice.spec.build(choice.hyperparameters, model)
+    assert isinstance(backbone, FoundationBackbone)
+    return reader, backbone
+
+
+class FoundationExpressionNetwork(Network):
+    """Predicts hidden values of genes with a foundation model.
+
+    What the model says itself (its own expression head, where it has one) is corrected by a linear head per gene that
+    starts at zero: ``predict(h) + deviation * (head_g h + bias_g)``.
+
+    Parameters
+    ----------
+    reader
+        Cells in the model's words.
+    model
+        Its layers, and the graph.
+    deviation
+        Standard deviation of values around the mean of their gene.
+    queries
+        Hidden genes, over all cells of a training step, that are answered.
+    corrected
+        Whether there is such a correction; pretraining goes without.
+    """
+
+    def __init__(
+        self, reader: CellReader, model: FoundationBackbone, deviation: float, queries: int, corrected: bool = True
+    ) -> None:
+        super().__init__()
+        genes = len(reader.gene_mean)
+        self.reader, self.model, self.hops, self.notes = reader, model, model.hops, reader.notes
+        self.deviation, self.queries = deviation, queries
+        self.head = nn.Embedding.from_pretrained(torch.zeros(genes, model.out_dim), freeze=False) if corrected else None
+        self.bias = nn.Parameter(torch.zeros(genes)) if corrected else None
+
+    def forward(self, tokens: CellTokens, graph: Subgraph) -> Tensor:
+        """Predicted values of the seeds' hidden tokens, ``[seeds, K]``; in training, of as many as are answered."""
+        asked = tokens.take(graph.num_seeds).asked()
+        if self.training:
+            asked = asked.columns(-(-self.queries // graph.num_seeds))
+        h = self._states(tokens, asked, graph)
+        out = self.reader.predict(h, asked.genes)
+        if self.head is None or self.bias is None:
+            return out
+        return out + self.deviation * ((h * self.head(asked.genes)).sum(-1) + self.bias[asked.genes])
+
+    def embed(self, inputs: CellTokens, graph: Subgraph) -> Tensor:
+        """One vector per seed, ``[seeds, D]``: the mean state over the cell's genes when each is asked for."""
+        seeds = inputs.take(graph.num_seeds)
+        return mean_tokens(self._states(inputs, seeds, graph), seeds.mask)
+
+    def _states(self, tokens: CellTokens, asked: CellTokens, graph: Subgraph) -> Tensor:
+        visible = tokens.take(graph.num_nodes[self.hops]).visible()
+        out: Tensor = self.model(self.reader.queries(asked), self.reader.sources(visible), graph)
+        return out
+
+
+class FoundationClassificationNetwork(Network):
+    """Classifies cells with a foundation model: a linear layer on the mean of the last states of what a cell shows.
+
+    Parameters
+    ----------
+    reader
+        Cells in the model's words.
+    model
+        Its layers, and the graph.
+    log_prior
+        Log frequency of each class among training cells ``[C]``, at which scores start.
+    """
+
+    log_prior: Tensor
+
+    def __init__(self, reader: CellReader, model: FoundationBackbone, log_prior: Tensor) -> None:
+        super().__init__()
+        self.reader, self.model, self.hops, self.notes = reader, model, model.hops, reader.notes
+        self.register_buffer("log_prior", log_prior)
+        self.head = nn.Linear(model.out_dim, len(log_prior))
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, inputs: Labelled, graph: Subgraph) -> Tensor:
+        """Scores of the seeds' classes before softmax, ``[seeds, C]``."""
+        out: Tensor = self.log_prior + self.head(self.embed(inputs, graph))
+        return out
+
+    def embed(self, inputs: Labelled, graph: Subgraph) -> Tensor:
+        """One vector per seed, ``[seeds, D]``."""
+        sources = self.reader.sources(inputs.content.take(graph.num_nodes[self.hops]).visible())
+        seeds = graph.num_seeds
+        return mean_tokens(self.model(sources.h[:seeds], sources, graph), sources.mask[:seeds])

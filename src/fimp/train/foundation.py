@@ -1,0 +1,134 @@
+"""Pretrain a foundation model on cells without a graph."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fimp.data.cell_graph import CellGraph
+from fimp.data.splits import TRAIN_SHARE
+from fimp.foundation.scgpt import ScGPT
+from fimp.foundation.scgpt_cells import ScGPTReader
+from fimp.foundation.scgpt_files import new_scgpt
+from fimp.models.checkpoints import FoundationChoice
+from fimp.models.foundation import FoundationBackbone
+from fimp.models.registry import Hyperparameters, ModelChoice, ModelSpec
+from fimp.nn.transformer import StackConfig
+from fimp.tasks import ExpressionOptions, ExpressionTask
+from fimp.tasks.base import Network
+from fimp.tasks.expression import QUERIES_PER_STEP
+from fimp.tasks.foundation import FoundationExpressionNetwork
+from fimp.train.fit import Fitted, TrainOptions, fit
+
+
+@dataclass(frozen=True)
+class ScGPTSize:
+    """Sizes of a new model, as in :func:`fimp.foundation.scgpt_files.new_scgpt`."""
+
+    dim: int = 64
+    layers: int = 4
+    heads: int = 4
+    hidden: int = 128
+    dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        # Sizes that do not fit together must come to light before anything is read or written.
+        StackConfig(self.dim, self.heads, self.hidden, self.layers, dropout=self.dropout)
+
+
+class ScGPTPretraining(ExpressionTask):
+    """Masked values of cells, each cell on its own, predicted by a new scGPT model: ``sum (value - head(h))^2``.
+
+    An eighth of the cells validates; there is no test part.
+
+    Parameters
+    ----------
+    data
+        From :func:`fimp.data.load_cells`; edges are not looked at.
+    options, seed
+        As for :class:`fimp.tasks.ExpressionTask`.
+    size
+        Size of the model.
+    """
+
+    def __init__(self, data: CellGraph, options: ExpressionOptions, seed: int, size: ScGPTSize) -> None:
+        super().__init__(data, options, seed)
+        self.size = size
+        self.model: ScGPT | None = None
+
+    def _split(self) -> dict[str, NDArray[np.int64]]:
+        order = np.random.default_rng([self.seed, 29]).permutation(self.data.num_nodes)
+        train, val = np.split(order, [round(TRAIN_SHARE * len(order))])
+        return {"train": np.sort(train), "val": np.sort(val), "test": np.sort(val)}
+
+    def network(self, choice: ModelChoice) -> Network:
+        """A new model, which stays in ``model``."""
+        size, measured = self.size, self.state()
+        model = new_scgpt(
+            self.data.gene_names,
+            dim=size.dim,
+            layers=size.layers,
+            heads=size.heads,
+            hidden=size.hidden,
+            dropout=size.dropout,
+        )
+        self.model = model
+        reader = ScGPTReader(model, self._ids, measured["gene_mean"], measured["gene_deviation"])
+        backbone = FoundationBackbone(FoundationChoice("new", graph=False), choice.hyperparameters, model)
+        # The head starts at the mean of all values.
+        last = reader.decoder[-1]
+        assert isinstance(last, torch.nn.Linear)
+        torch.nn.init.constant_(last.bias, float(measured["gene_mean"].mean()))
+        return FoundationExpressionNetwork(reader, backbone, measured["deviation"], QUERIES_PER_STEP, corrected=False)
+
+    @property
+    def _ids(self) -> torch.Tensor:
+        return torch.arange(len(self.data.gene_names))
+
+    def trained(self, network: Network) -> ScGPT:
+        """The model with the weights of a trained network of this task."""
+        assert self.model is not None
+        assert isinstance(network, FoundationExpressionNetwork)
+        assert isinstance(network.reader, ScGPTReader)
+        network.reader.write_back(self.model, self._ids)
+        return self.model.eval()
+
+
+def pretrain_scgpt(
+    data: CellGraph,
+    size: ScGPTSize,
+    options: ExpressionOptions,
+    train: TrainOptions,
+    seed: int = 0,
+    lr: float = 1e-3,
+    folder: Path | None = None,
+    **arguments: Any,
+) -> tuple[ScGPT, Fitted]:
+    """Pretrain a new scGPT model on cells, each on its own.
+
+    Parameters
+    ----------
+    data
+        The cells.
+    size, options, train, seed
+        Sizes of the model, tokens and masks, training, and seed of everything that is drawn.
+    lr
+        Peak learning rate.
+    folder, **arguments
+        As for :func:`fimp.train.fit.fit`, resume included.
+
+    Returns
+    -------
+    tuple
+        The model, in evaluation mode, and how it was trained.
+    """
+    task = ScGPTPretraining(data, options, seed, size)
+    spec = ModelSpec("fm:new", "a new scGPT model", "foundation", FoundationBackbone)
+    choice = ModelChoice("fm:new", spec, None, Hyperparameters(lr=lr, weight_decay=1e-2))
+    fitted = fit(task, choice, train, folder, **arguments)
+    return task.trained(fitted.network), fitted
