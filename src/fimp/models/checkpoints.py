@@ -32,7 +32,8 @@ class FoundationChoice:
     layers
         Which layers are used: ``-4:``, for instance; all by default.
     train
-        ``full``, ``frozen`` (only what the task adds is trained) or ``last-K`` (the last K layers, too).
+        ``full``, ``frozen`` (only what the task adds is trained), ``last-K`` (the last K layers, too) or ``lora-R``
+        (low-rank changes of rank R of all linear maps in the layers, arXiv 2106.09685).
     weights
         ``all``; or, to see what matters, ``none``, or those of the ``genes`` (their embeddings) or of the ``layers``
         alone.
@@ -50,14 +51,24 @@ class FoundationChoice:
             raise FIMPError(f"--models: aggregate={self.aggregate!r} is unknown; use layer or final")
         if self.weights not in WEIGHTS:
             raise FIMPError(f"--models: weights={self.weights!r} is unknown; use {', '.join(WEIGHTS)}")
-        if self.train not in ("full", "frozen") and self.last_layers is None:
-            raise FIMPError(f"--models: train={self.train!r} is unknown; use full, frozen or last-2, for instance")
+        if self.train not in ("full", "frozen") and not self.last_layers and not self.lora_rank:
+            raise FIMPError(
+                f"--models: train={self.train!r} is unknown; use full, frozen, last-2 or lora-8, for instance"
+            )
 
     @property
-    def last_layers(self) -> int | None:
-        """K of ``last-K``."""
-        head, _, count = self.train.partition("last-")
-        return int(count) if not head and count.isdigit() and int(count) > 0 else None
+    def last_layers(self) -> int:
+        """K of ``last-K``; 0 where it is not that."""
+        return self._number("last-")
+
+    @property
+    def lora_rank(self) -> int:
+        """R of ``lora-R``; 0 where it is not that."""
+        return self._number("lora-")
+
+    def _number(self, prefix: str) -> int:
+        count = self.train.removeprefix(prefix)
+        return int(count) if count != self.train and count.isascii() and count.isdigit() else 0
 
 
 def parse(name: str) -> FoundationChoice | None:

@@ -47,8 +47,10 @@ class FoundationBackbone(Backbone):
                 layer.config = replace(layer.config, dropout=h.dropout)
         if choice.train != "full":
             model.requires_grad_(False)
-            for layer in layers[len(layers) - (choice.last_layers or 0) :]:
+            for layer in layers[max(0, len(layers) - choice.last_layers) :]:
                 layer.requires_grad_(True)
+        if choice.lora_rank:
+            _add_low_rank(message.stack, choice.lora_rank)
 
     def forward(self, queries: Tensor, sources: Tokens, graph: Subgraph) -> Tensor:
         """States of the seeds' queries.
@@ -76,6 +78,16 @@ class FoundationBackbone(Backbone):
             weight = torch.cat([degree, torch.ones_like(near[0])]).to(queries.dtype)
         out: Tensor = self.norm(self.conv((sources.h, queries), edges, (sources.mask, None), weight))
         return out
+
+
+def _add_low_rank(stack: nn.Module, rank: int) -> None:
+    """Put low-rank changes beside the linear maps of a stack; they start at zero, and alone are trained."""
+    try:
+        from peft import LoraConfig, inject_adapter_in_model
+    except ImportError as error:
+        raise FIMPError(f"--models: train=lora-{rank} needs the package peft; run 'pip install peft'") from error
+    maps = ["q_proj", "k_proj", "v_proj", "out_proj", "linear1", "linear2"]
+    inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=maps), stack)
 
 
 def load_foundation(choice: FoundationChoice) -> FoundationModel:
