@@ -31,3 +31,21 @@ def test_the_average_follows_the_weights_and_takes_their_place_where_it_counts()
     assert other.weight.item() == 2000.0
     restored.on_train_end(trainer, other)
     assert abs(other.weight.item() - expected) < 0.1
+
+
+def test_frozen_weights_have_no_average_and_stay_in_the_checkpoint():
+    trainer, module, average = Trainer(), torch.nn.Linear(2, 2), WeightAverage()
+    module.device = torch.device("cpu")
+    module.weight.requires_grad_(False)
+    average.on_train_start(trainer, module)
+    assert set(average.average) == {"bias"}
+    trainer.global_step = 5
+    average.on_train_batch_end(trainer, module, None, None, 0)
+    checkpoint = {"state_dict": {name: tensor.clone() for name, tensor in module.state_dict().items()}}
+    average.on_save_checkpoint(trainer, module, checkpoint)
+    assert set(checkpoint["state_dict"]) == {"weight", "bias"}
+    assert set(checkpoint["current"]) == {"bias"}
+    other = torch.nn.Linear(2, 2)
+    WeightAverage().on_load_checkpoint(trainer, other, checkpoint)
+    assert torch.equal(other.weight, module.weight)
+    assert torch.equal(other.bias, module.bias)

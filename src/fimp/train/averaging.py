@@ -18,7 +18,8 @@ class WeightAverage(Callback):
 
     Where cells are few, the weights of single steps jump about while the learning rate is high, and the best of
     some noisy validations is then little more than luck. The average holds still. Lightning's own callback
-    copies the whole module, and with it the task and its data.
+    copies the whole module, and with it the task and its data. Weights that are frozen have no average: of a large
+    foundation model with a small head, only the head is held twice.
 
     The average stands in ``state_dict`` of a checkpoint, the weights themselves in ``current``.
     """
@@ -29,7 +30,7 @@ class WeightAverage(Callback):
     def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         """Begin with the first weights, unless a checkpoint brought an average."""
         if self.average is None:
-            self.average = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+            self.average = {name: weight.detach().clone() for name, weight in _trained(module).items()}
         device = module.device
         self.average = {name: tensor.to(device) for name, tensor in self.average.items()}
 
@@ -40,8 +41,8 @@ class WeightAverage(Callback):
         """Move towards the weights of this step; the first steps are forgotten sooner."""
         assert self.average is not None
         kept = min(DECAY, trainer.global_step / (trainer.global_step + 10))
-        for name, tensor in module.state_dict().items():
-            self.average[name].lerp_(tensor, 1.0 - kept)
+        for name, weight in _trained(module).items():
+            self.average[name].lerp_(weight, 1.0 - kept)
 
     def on_validation_epoch_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         """Validate the average."""
@@ -60,20 +61,26 @@ class WeightAverage(Callback):
     ) -> None:
         """Write both."""
         if self.average is not None:
-            checkpoint["current"], checkpoint["state_dict"] = checkpoint["state_dict"], dict(self.average)
+            weights = checkpoint["state_dict"]
+            checkpoint["current"] = {name: weights[name] for name in self.average}
+            checkpoint["state_dict"] = {**weights, **self.average}
 
     def on_load_checkpoint(
         self, trainer: lightning.Trainer, module: lightning.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Restore both; Lightning has put the average where the weights belong."""
-        self.average = {name: tensor.clone() for name, tensor in checkpoint["state_dict"].items()}
-        module.load_state_dict(checkpoint["current"])
+        self.average = {name: checkpoint["state_dict"][name].clone() for name in checkpoint["current"]}
+        module.load_state_dict({**checkpoint["state_dict"], **checkpoint["current"]})
 
     @torch.no_grad()
     def _swap(self, module: lightning.LightningModule) -> None:
         if self.average is None:
             return
-        for name, tensor in module.state_dict().items():
-            kept = tensor.clone()
-            tensor.copy_(self.average[name])
+        for name, weight in _trained(module).items():
+            kept = weight.clone()
+            weight.copy_(self.average[name])
             self.average[name] = kept
+
+
+def _trained(module: torch.nn.Module) -> dict[str, Tensor]:
+    return {name: weight for name, weight in module.named_parameters() if weight.requires_grad}
