@@ -76,6 +76,9 @@ def test_an_interrupted_pretraining_goes_on_to_the_same_model(run_cli, tissue_fi
     ("flags", "message"),
     [
         (["--outside", 1.5], "--outside: 1.5 is outside (0, 1)"),
+        (["--seed", -1], "--seed: -1 is negative"),
+        (["--lr", "inf"], "--lr: inf is no positive number"),
+        (["--outside", 0.3, "--spatial-key", "nowhere"], "--spatial-key can be spatial"),
         (["--heads", 3], "heads=3 does not divide dim=16"),
         (["--mask-ratio", 0], "mask_ratio"),
     ],
@@ -93,3 +96,53 @@ def test_an_existing_folder_stays_as_it_is(run_cli, tissue_file, tmp_path):
     code, _, err = run_cli("pretrain", "scgpt", "--data", tissue_file, "--out", tmp_path)
     assert code == 2
     assert "exists" in err
+
+
+def test_what_fails_in_the_network_leaves_earlier_results(run_cli, tissue_file, tmp_path):
+    from fimp.foundation.scgpt_files import new_scgpt, save_scgpt
+
+    save_scgpt(new_scgpt(["nobody", "knows"], dim=8, layers=1, heads=2, hidden=8), tmp_path / "strange")
+    command = [
+        "compare",
+        "expression",
+        "--data",
+        tissue_file,
+        "--seeds",
+        1,
+        "--device",
+        "cpu",
+        "--out",
+        tmp_path / "out",
+    ]
+    assert run_cli(*command, "--models", "mean").code == 0
+    before = (tmp_path / "out" / "results.json").read_text()
+    code, _, err = run_cli(*command, "--models", f"mean,fm:{tmp_path / 'strange'}")
+    assert code == 2
+    assert "none of the 18 genes" in err
+    assert (tmp_path / "out" / "results.json").read_text() == before
+
+
+def test_models_that_are_called_alike_have_folders_of_their_own(run_cli, tissue_file, tmp_path):
+    models = []
+    for place in ("a", "b"):
+        (tmp_path / place).mkdir()
+        model = tmp_path / place / "model"
+        assert run_cli("pretrain", "scgpt", "--data", tissue_file, "--out", model, "--epochs", 1, *SIZE).code == 0
+        models += [f"fm:{model}", f"fm:{model},layers=-1:", f"fm:{model},layers=:1"]
+    out = tmp_path / "out"
+    command = [
+        "compare",
+        "expression",
+        "--data",
+        tissue_file,
+        "--seeds",
+        1,
+        "--device",
+        "cpu",
+        "--epochs",
+        1,
+        "--jobs",
+        1,
+    ]
+    assert run_cli(*command, "--models", ",".join(models), "--out", out).code == 0
+    assert len(list((out / "runs").iterdir())) == 6

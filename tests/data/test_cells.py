@@ -172,6 +172,8 @@ def test_what_is_outside_a_crop_is_all_the_rest_and_needs_no_graph(small_adata):
     assert sorted(both.tolist()) == list(range(30))
     assert outside.num_nodes == 18
     assert outside.edge_index.shape == (2, 0)
+    small_adata.obsm.clear()
+    refused(small_adata, CellOptions(fraction=0.4, outside=True), "--outside needs coordinates", "--spatial-key")
     small_adata.obsp["spatial_connectivities"] = sparse.csr_matrix(np.ones((30, 30)))
     assert load_cells(small_adata, CellOptions(graph="none")).edge_index.shape == (2, 0)
 

@@ -39,6 +39,12 @@ def test_bins_of_visible_values_are_upstreams(seed, bins, width):
     np.testing.assert_array_equal(found.numpy(), wanted)
 
 
+def test_zeros_are_a_bin_of_their_own():
+    values = torch.tensor([[0.0, 0.0, 1.0, 2.0, 3.0, 0.0]])
+    shown = torch.tensor([[True] * 5 + [False]])
+    assert bin_visible(values, shown, 51).long().tolist() == [[*bin_values(np.array([0, 0, 1, 2, 3.0])), 0]]
+
+
 def test_sources_are_the_models_own_embeddings_after_cls():
     model, cells = reader()
     values = torch.tensor([[0.5, 1.0, 2.0, 4.0], [3.0, 1.0, 0.2, 0.1]])
@@ -78,6 +84,14 @@ def test_predictions_are_in_the_units_of_the_data():
 def test_an_unknown_input_style_is_refused():
     with pytest.raises(FIMPError, match="input_style is 'ranked'"):
         reader("ranked")
+
+
+@pytest.mark.parametrize("value", ["x", [1]])
+def test_a_mask_value_that_is_none_is_refused(value):
+    model, _ = reader()
+    model.config["mask_value"] = value
+    with pytest.raises(FIMPError, match="mask_value"):
+        ScGPTReader(model, torch.arange(4), torch.ones(4), torch.ones(4))
 
 
 def test_what_was_learned_of_genes_goes_back_into_the_model():

@@ -52,6 +52,30 @@ def test_nothing_is_overwritten_and_nothing_half_written_stays(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "there"]
 
 
+def test_weights_that_are_no_numbers_are_neither_written_nor_read(tmp_path):
+    model = new_scgpt(["a", "b"], dim=8, layers=1, heads=2, hidden=8)
+    save_scgpt(model, tmp_path / "good")
+    with torch.no_grad():
+        model.gene_norm.weight[0] = float("nan")
+    with pytest.raises(FIMPError, match="not written"):
+        save_scgpt(model, tmp_path / "bad")
+    assert not (tmp_path / "bad").exists()
+    state = torch.load(tmp_path / "good" / "best_model.pt", weights_only=True)
+    state["encoder.enc_norm.weight"][0] = float("inf")
+    torch.save(state, tmp_path / "good" / "best_model.pt")
+    with pytest.raises(FIMPError, match=r"'encoder\.enc_norm\.weight' has entries that are NaN or infinite"):
+        fimp.foundation.load(tmp_path / "good")
+
+
+@pytest.mark.parametrize("bins", [0, -3, 2])
+def test_too_few_bins_are_refused(tmp_path, bins):
+    save_scgpt(new_scgpt(["a", "b"], dim=8, layers=1, heads=2, hidden=8), tmp_path / "new")
+    path = tmp_path / "new" / "args.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "n_bins": bins}))
+    with pytest.raises(FIMPError, match="'n_bins' is"):
+        fimp.foundation.load(tmp_path / "new")
+
+
 def test_genes_need_names_of_their_own():
     with pytest.raises(FIMPError, match="named twice"):
         new_scgpt(["a", "a"])

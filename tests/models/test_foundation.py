@@ -5,6 +5,7 @@ import torch
 from fimp.data import load_cells, simulate
 from fimp.data.cells import CellOptions
 from fimp.errors import FIMPError
+from fimp.estimators import ExpressionModel
 from fimp.foundation.scgpt_files import new_scgpt, save_scgpt
 from fimp.models import resolve
 from fimp.models.checkpoints import FoundationChoice
@@ -147,10 +148,32 @@ def test_controls_draw_the_rest_anew(folder, kept):
     assert same == {"none": set(), "genes": {"gene_embedding.weight"}, "layers": layers}[kept]
 
 
+@pytest.mark.parametrize("weights", ["all", "none", "genes", "layers"])
+def test_new_heads_start_where_every_model_starts(task, folder, weights):
+    choice = resolve(f"fm:{folder},weights={weights}")
+    torch.manual_seed(0)
+    score = evaluate(task, choice, task.network(choice).eval(), task.split["test"], TrainOptions(device="cpu"))
+    assert (score["r2_gene"] > -1.5) == (weights != "all")
+
+
+def test_more_layers_than_there_are_means_all_of_them(task, folder):
+    built = network(task, f"fm:{folder},train=last-7")
+    assert all(layer.q_proj.weight.requires_grad for layer in built.model.conv.message.stack.layers)
+
+
+def test_notebooks_predict_with_foundation_models(folder):
+    adata = simulate.tissue(n_cells=60, n_genes=18, n_pairs=4, seed=2)
+    model = ExpressionModel(adata, model=f"fimp:{folder}")
+    model.fit(max_epochs=1)
+    assert np.isfinite(model.predict()).all()
+    assert model.embed().shape == (60, 16)
+
+
 def test_dropout_that_is_given_takes_the_place_of_the_checkpoints(task, folder):
     for dropout, wanted in ((None, 0.1), (0.0, 0.0), (0.4, 0.4)):
         model = task.network(resolve(f"fm:{folder}", dropout=dropout)).model
-        assert {layer.config.dropout for layer in model.conv.message.stack.layers} == {wanted}
+        stack = model.conv.message.stack
+        assert {layer.config.dropout for layer in stack.layers} == {wanted} == {stack.config.dropout}
 
 
 @pytest.mark.parametrize("name", ["fimp:{}", "fm:{}"])

@@ -29,7 +29,7 @@ def test_the_average_follows_the_weights_and_takes_their_place_where_it_counts()
     other.load_state_dict(checkpoint["state_dict"])
     restored.on_load_checkpoint(trainer, other, checkpoint)
     assert other.weight.item() == 2000.0
-    restored.on_train_end(trainer, other)
+    restored.on_fit_end(trainer, other)
     assert abs(other.weight.item() - expected) < 0.1
 
 

@@ -55,6 +55,14 @@ def test_a_killed_run_ends_with_the_numbers_of_one_that_was_not(task, tmp_path, 
     assert [int(row["epoch"]) for row in rows[0]] == list(range(6))
 
 
+@pytest.mark.parametrize("patience", [15, 2])
+def test_a_run_that_is_resumed_after_its_last_step_ends_the_same(task, tmp_path, patience):
+    choice, options = resolve("mlp", dim=16), dataclasses.replace(OPTIONS, epochs=12, patience=patience)
+    whole = fit(task, choice, options, tmp_path / "run")
+    again = fit(task, choice, options, tmp_path / "run", resume=True)
+    assert outcome(task, choice, again, options) == outcome(task, choice, whole, options)
+
+
 def test_a_run_cut_by_its_budget_repeats_from_what_it_stored(task, monkeypatch):
     choice = resolve("mlp", dim=16)
     options = dataclasses.replace(OPTIONS, epochs=4000, patience=10**6)

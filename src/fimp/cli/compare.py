@@ -52,7 +52,7 @@ def compare(
     from fimp.models import resolve_all
     from fimp.models.checkpoints import short_name
     from fimp.train.compare import Comparison
-    from fimp.train.fit import TrainOptions
+    from fimp.train.fit import TrainOptions, try_network
     from fimp.train.runs import RunConfig
     from fimp.train.tune import apply_tuned
 
@@ -74,7 +74,7 @@ def compare(
     for choice in choices:
         # These have files of their own, which may not fit the data.
         if choice.spec.foundation is not None or choice.gene_table is not None:
-            for note in task.network(choice).notes:
+            for note in try_network(task, choice):
                 typer.echo(f"{short_name(choice.name)}: {note}")
     run_and_show(Comparison(config, choices, seeds, out, deadline, resume, jobs))
 
@@ -145,8 +145,10 @@ def show_table(console: Console, results: dict[str, Any]) -> None:
     from fimp.analysis.tables import cell
 
     metrics = list(results["metrics"])
+    from fimp.models.checkpoints import short_name
+
     table = Table(title=f"{results['task']} on {Path(results['data']['name']).name}", title_justify="left")
-    table.add_column("model", no_wrap=True)
+    table.add_column("model", overflow="fold")
     for metric in metrics:
         table.add_column(metric, justify="right", no_wrap=True)
     table.add_column("seeds", justify="right", no_wrap=True)
@@ -155,5 +157,5 @@ def show_table(console: Console, results: dict[str, Any]) -> None:
     for row in results["summary"]:
         cells = [cell(row, metric, digits=3) for metric in metrics]
         cells = [f"[bold]{c}[/]" if best[m] == row["model"] else c for c, m in zip(cells, metrics, strict=True)]
-        table.add_row(row["model"], *cells, str(row["n_seeds"]), f"{row['train_seconds']:.1f}")
+        table.add_row(short_name(row["model"]), *cells, str(row["n_seeds"]), f"{row['train_seconds']:.1f}")
     console.print(table)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from fimp.cli.compare import BatchSize, Device
 from fimp.cli.setups import cells
 from fimp.errors import FIMPError
-
-if TYPE_CHECKING:
-    from fimp.train.fit import Fitted
 
 app = typer.Typer(
     help="Pretrain a foundation model on data without a graph.", no_args_is_help=True, rich_markup_mode=None
@@ -33,6 +31,8 @@ def scgpt(
         float | None, typer.Option(help="Leave out the crop that a comparison with this --fraction uses.")
     ] = None,
     layer: cells.Layer = None,
+    spatial_key: cells.SpatialKey = "spatial",
+    section: cells.Section = None,
     genes: cells.Genes = 1000,
     tokens: cells.Tokens = 50,
     mask_ratio: Annotated[float, typer.Option(help="Share of a cell's tokens whose value is hidden.")] = 0.8,
@@ -58,6 +58,10 @@ def scgpt(
         raise FIMPError(f"--out: {out.parent} is no folder; make it first")
     if outside is not None and not 0.0 < outside < 1.0:
         raise FIMPError(f"--outside: {outside} is outside (0, 1); use 0.05, for instance")
+    if not 0.0 < lr < math.inf:
+        raise FIMPError(f"--lr: {lr} is no positive number; use 0.001, for instance")
+    if seed < 0:
+        raise FIMPError(f"--seed: {seed} is negative; use 0, for instance")
 
     from rich.console import Console
 
@@ -69,9 +73,11 @@ def scgpt(
 
     options = CellOptions(
         layer=layer,
+        spatial_key=spatial_key,
         graph="none",
         genes=genes,
         fraction=1.0 if outside is None else outside,
+        section=section,
         outside=outside is not None,
     )
     size = ScGPTSize(dim, layers, heads, hidden, dropout)
@@ -89,23 +95,21 @@ def scgpt(
     work = out.with_name(f".{out.name}.pretraining")
     given = {"data": data, "options": vars(options), "size": vars(size), "task": vars(task), "train": vars(train)}
     _same_settings(work, {**given, "lr": lr, "seed": seed})
-    curve: list[float] = []
     try:
         with _bar(console) as listener:
-            model, fitted = pretrain_scgpt(
-                graph, size, task, train, seed, lr, work, resume=True, listener=listener, on_validation=curve.append
-            )
-    except FIMPError:
-        if not (work / "checkpoints").exists():
-            shutil.rmtree(work)
-        raise
+            model, fitted = pretrain_scgpt(graph, size, task, train, seed, lr, work, resume=True, listener=listener)
     except KeyboardInterrupt:
         console.print("interrupted; the same command goes on from here", highlight=False)
         raise
+    except Exception:
+        if not (work / "checkpoints").exists():
+            shutil.rmtree(work)
+        raise
     save_scgpt(model, out)
-    _report(work, out)
+    best = _report(work, out)
     shutil.rmtree(work)
-    console.print(_said(out, fitted, curve), highlight=False, markup=False, soft_wrap=True)
+    said = f"{out}: {fitted.steps} steps, {fitted.train_seconds:.0f} s{best}; use it as fimp:{out}"
+    console.print(said, highlight=False, markup=False, soft_wrap=True)
 
 
 def _same_settings(work: Path, settings: dict[str, Any]) -> None:
@@ -118,22 +122,24 @@ def _same_settings(work: Path, settings: dict[str, Any]) -> None:
     path = work / "config.yaml"
     if path.is_file() and path.read_text() != text:
         raise FIMPError(f"--out: {work} holds an interrupted run of other settings; give these again or remove it")
-    write_text(path, text)
+    try:
+        write_text(path, text)
+    except OSError as error:
+        raise FIMPError(f"--out: {work.parent} cannot be written ({error.strerror}); name another place") from error
 
 
-def _said(out: Path, fitted: Fitted, curve: list[float]) -> str:
-    score = f", validation r2 {max(curve):.4f}" if curve else ""
-    return f"{out}: {fitted.steps} steps, {fitted.train_seconds:.0f} s{score}; use it as fimp:{out}"
-
-
-def _report(work: Path, out: Path) -> None:
-    """How training went, into the folder of the model."""
+def _report(work: Path, out: Path) -> str:
+    """How training went, into the folder of the model; returns the best validation in words."""
     from fimp.analysis.figures import training_figure
     from fimp.train.callbacks import read_metrics
 
-    if (work / "metrics.csv").is_file():
-        shutil.copy(work / "metrics.csv", out / "pretraining.csv")
-        training_figure(read_metrics(work / "metrics.csv"), out / "pretraining.png")
+    rows = read_metrics(work / "metrics.csv")
+    if not rows:
+        return ""
+    shutil.copy(work / "metrics.csv", out / "pretraining.csv")
+    training_figure(rows, out / "pretraining.png")
+    scores = [float(row["val_r2"]) for row in rows if row.get("val_r2")]
+    return f", validation r2 {max(scores):.4f}" if scores else ""
 
 
 def _bar(console: Any) -> Any:

@@ -109,6 +109,11 @@ def _new(
         allowed, note = known(cells.genes)
         notes.append(note)
     if options.fraction < 1.0:
+        if options.outside and cells.positions is None:
+            raise FIMPError(
+                f"{name}: --outside needs coordinates in obsm['{options.spatial_key}'] to know what the crop is; "
+                "name them with --spatial-key"
+            )
         kept = crop_sections(_crop_space(cells), options.fraction, cells.section)
         cells = cells.take(np.setdiff1d(np.arange(len(cells.index)), kept) if options.outside else kept)
     held_out = held_out_cells(cells.section, options.test_section, name)

@@ -179,6 +179,10 @@ def fill(
             raise FIMPError(
                 f"{source}: key {name!r} has type {found.dtype}, wanted {target.dtype}; fetch plain weights"
             )
+        if found.layout != torch.strided or found.device.type == "meta" or not bool(found.isfinite().all()):
+            raise FIMPError(
+                f"{source}: key {name!r} has entries that are NaN or infinite, or is no plain tensor; fetch it again"
+            )
         wanted[key] = found if isinstance(where, str) else found.chunk(where.of)[where.part]
     used = {where if isinstance(where, str) else where.key for where in names.values()}
     for name in state:

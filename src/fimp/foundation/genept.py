@@ -121,7 +121,10 @@ def _from_npz(path: Path) -> tuple[list[str], Iterable[Any]]:
             f"{path}: genes has shape {list(genes.shape)} and type {genes.dtype}, embeddings has shape "
             f"{list(matrix.shape)}; wanted text [G] and numbers [G, W]"
         )
-    return [name.decode() if isinstance(name, bytes) else str(name) for name in genes], list(matrix)
+    try:
+        return [name.decode() if isinstance(name, bytes) else str(name) for name in genes], list(matrix)
+    except UnicodeDecodeError as error:
+        raise FIMPError(f"{path}: names of genes are not UTF-8 ({error.reason}); write it again") from error
 
 
 def _from_parquet(path: Path) -> tuple[list[str], Iterable[Any]]:

@@ -80,6 +80,8 @@ class ScGPT(FoundationModel):
         self.vocabulary = vocabulary
         self.pad_id, self.cls_id = vocabulary[settings.get("pad_token", str)], vocabulary["<cls>"]
         self.pad_value, self.bins = settings.get("pad_value", float), settings.get("n_bins", int, 51)
+        if self.bins < 3:
+            raise FIMPError(f"{settings.path}: 'n_bins' is {self.bins}, wanted at least 3; fetch the file again")
         self.gene_embedding = nn.Embedding(len(vocabulary), dim)
         self.gene_norm = nn.LayerNorm(dim)
         self.value_linear1, self.value_linear2 = nn.Linear(1, dim), nn.Linear(dim, dim)

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from fimp.data.masking import CellTokens
 from fimp.errors import FIMPError
 from fimp.foundation.cells import CellReader
+from fimp.foundation.hf import Settings
 from fimp.foundation.scgpt import ScGPT
 from fimp.tokenizers import Tokens
 
@@ -47,7 +48,8 @@ class ScGPTReader(CellReader):
         if style not in STYLES:
             raise FIMPError(f"{model.source}: input_style is {style!r} in args.json; wanted {', '.join(STYLES)}")
         self.bins = model.bins if style == "binned" else None
-        self.mask_value = float(model.config.get("mask_value", MASK_VALUE))
+        settings = Settings(model.config, model.source / "args.json")
+        self.mask_value = settings.get("mask_value", float, MASK_VALUE)
         table = model.gene_embedding.weight.detach()
         known = ids >= 0
         rows = table[ids.clamp(min=0)]
@@ -59,6 +61,12 @@ class ScGPTReader(CellReader):
         self.value_dropout, self.decoder = model.value_dropout, model.decoder
         # Bins become values on a line through each gene's mean, whose slope the task learns.
         self.slope = nn.Parameter(torch.ones(())) if self.bins else None
+
+    def start_at_mean(self) -> None:
+        """See :class:`CellReader`; answers in bins are spread around the mean anyway."""
+        last = self.decoder[-1]
+        assert isinstance(last, nn.Linear)
+        nn.init.constant_(last.bias, 0.5 * (self.bins - 1) if self.bins else float(self.gene_mean.mean()))
 
     def freeze(self) -> None:
         """See :class:`CellReader`; the slope of bins stays free."""
@@ -102,6 +110,8 @@ class ScGPTReader(CellReader):
 def bin_visible(values: Tensor, mask: Tensor, bins: int) -> Tensor:
     """Values of each cell in bins of its own, by quantiles of what it shows: :func:`fimp.foundation.scgpt.bin_values`.
 
+    Zeros are bin 0 and have no part in the quantiles.
+
     Parameters
     ----------
     values, mask
@@ -115,6 +125,7 @@ def bin_visible(values: Tensor, mask: Tensor, bins: int) -> Tensor:
         ``[n, S]``, 1 to ``bins - 1`` where the mask is True; among equal quantiles the middle one.
     """
     out = torch.zeros_like(values)
+    mask = mask & (values != 0)
     counts = mask.sum(1)
     # Cells that show equally many genes are binned together, by NumPy: how it rounds quantiles decides on equals.
     for count in counts.unique().tolist():

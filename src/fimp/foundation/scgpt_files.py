@@ -72,12 +72,15 @@ def save_scgpt(model: ScGPT, folder: Path) -> None:
     """
     if folder.exists():
         raise FIMPError(f"{folder}: exists; name a new folder or remove it")
+    weights = unfill(model, tensor_names(model))
+    if not all(bool(tensor.isfinite().all()) for tensor in weights.values()):
+        raise FIMPError(f"{folder}: not written, since weights are NaN or infinite; train with a smaller learning rate")
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
     try:
         temporary.mkdir(parents=True)
         (temporary / "args.json").write_text(json.dumps(model.config, indent=2) + "\n")
         (temporary / "vocab.json").write_text(json.dumps(model.vocabulary, indent=2) + "\n")
-        torch.save(unfill(model, tensor_names(model)), temporary / "best_model.pt")
+        torch.save(weights, temporary / "best_model.pt")
         os.replace(temporary, folder)
     except OSError as error:
         raise FIMPError(f"{folder}: cannot be written ({error.strerror}); name another place") from error

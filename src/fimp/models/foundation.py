@@ -43,6 +43,7 @@ class FoundationBackbone(Backbone):
         self.conv, self.norm = FIMPConv(message), model.final_norm
         layers = [layer for layer in message.stack.layers if isinstance(layer, TransformerLayer)]
         if h.dropout is not None:
+            message.stack.config = replace(message.stack.config, dropout=h.dropout)
             for layer in layers:
                 layer.config = replace(layer.config, dropout=h.dropout)
         if choice.train != "full":

@@ -37,6 +37,12 @@ def read_foundation(
     assert choice.spec.foundation is not None
     model = load_foundation(choice.spec.foundation)
     reader = model.reader(genes, gene_mean, gene_deviation)
+    if choice.spec.foundation.weights != "all":
+        reader.start_at_mean()
+    if choice.hyperparameters.dropout is not None:
+        for module in reader.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = choice.hyperparameters.dropout
     if choice.spec.foundation.train != "full":
         reader.freeze()
     backbone = choice.spec.build(choice.hyperparameters, model)
@@ -73,6 +79,11 @@ class FoundationExpressionNetwork(Network):
         self.deviation, self.queries = deviation, queries
         self.head = nn.Embedding.from_pretrained(torch.zeros(genes, model.out_dim), freeze=False) if corrected else None
         self.bias = nn.Parameter(torch.zeros(genes)) if corrected else None
+
+    @property
+    def gene_mean(self) -> Tensor:
+        """Mean value of each gene in training cells, ``[G]``."""
+        return self.reader.gene_mean
 
     def forward(self, tokens: CellTokens, graph: Subgraph) -> Tensor:
         """Predicted values of the seeds' hidden tokens, ``[seeds, K]``; in training, of as many as are answered."""

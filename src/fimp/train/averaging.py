@@ -52,8 +52,8 @@ class WeightAverage(Callback):
         """Train on with the weights themselves."""
         self._swap(module)
 
-    def on_train_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
-        """Leave the average in the module."""
+    def on_fit_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        """Leave the average in the module, also where a run is resumed of which nothing was left to train."""
         self._swap(module)
 
     def on_save_checkpoint(

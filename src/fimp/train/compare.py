@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
 import re
 import shutil
@@ -17,6 +18,7 @@ import torch
 
 import fimp
 from fimp.errors import FIMPError
+from fimp.models.checkpoints import short_name
 from fimp.models.registry import ModelChoice
 from fimp.train.runs import RunConfig, write_json
 from fimp.train.single import Run, available_cores, finished, node_statistics, side_by_side
@@ -136,8 +138,15 @@ class Comparison:
         ]
 
     def folder(self, config: RunConfig) -> Path:
-        """Run folder of a model and seed; what a folder's name cannot hold becomes a dash."""
-        return self.out / "runs" / re.sub(r"[^\w.=+-]+", "-", config.model) / f"seed{config.seed}"
+        """Run folder of a model and seed; a control's colon becomes a dash.
+
+        A model that names a file gets a short name with a mark, since two files may be called alike.
+        """
+        name = config.model.replace(":", "-")
+        if config.choice.spec.foundation is not None or config.choice.gene_table is not None:
+            mark = hashlib.sha256(config.model.encode()).hexdigest()[:8]
+            name = f"{re.sub(r'[^A-Za-z0-9._=+-]+', '-', short_name(config.model))[:80]}-{mark}"
+        return self.out / "runs" / name / f"seed{config.seed}"
 
     def _side_by_side(self) -> tuple[int, int]:
         """Runs side by side, and threads of each."""

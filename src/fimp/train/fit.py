@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -301,6 +301,26 @@ def outcomes(
     """What :meth:`fimp.tasks.Task.score` needs of some nodes; the first tensor holds node indices."""
     pairs = predict_batches(task, choice, network, nodes, options)
     return concatenate([outcome_of(task, prediction, batch) for prediction, batch in pairs])
+
+
+@torch.no_grad()
+def try_network(task: Task, choice: ModelChoice) -> Sequence[str]:
+    """Let an untrained network answer for a few nodes: what does not fit the data shows before training.
+
+    Returns
+    -------
+    sequence of str
+        What a user should know of the network (:attr:`fimp.tasks.base.Network.notes`).
+
+    Raises
+    ------
+    FIMPError
+        If something does not fit.
+    """
+    network = task.network(choice).eval()
+    graph = sampler_for(task, choice, network.hops, 4).sample(task.split["train"][:4])
+    network(task.inputs(graph.nodes, 0), graph)
+    return network.notes
 
 
 def reset_peak_memory() -> None:

@@ -80,10 +80,7 @@ class ScGPTPretraining(ExpressionTask):
         self.model = model
         reader = ScGPTReader(model, self._ids, measured["gene_mean"], measured["gene_deviation"])
         backbone = FoundationBackbone(FoundationChoice("new", graph=False), choice.hyperparameters, model)
-        # The head starts at the mean of all values.
-        last = reader.decoder[-1]
-        assert isinstance(last, torch.nn.Linear)
-        torch.nn.init.constant_(last.bias, float(measured["gene_mean"].mean()))
+        reader.start_at_mean()
         return FoundationExpressionNetwork(reader, backbone, measured["deviation"], QUERIES_PER_STEP, corrected=False)
 
     @property
