@@ -111,3 +111,16 @@ def test_a_bad_tuning_is_refused(run_cli, common, tmp_path, make, message):
     assert code == 2
     assert message in err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_checkpoint_that_is_none_is_refused_before_anything_is_written(run_cli, tmp_path):
+    import fimp
+
+    fimp.data.simulate.tissue(n_cells=60, n_genes=18, n_pairs=4).write_h5ad(tmp_path / "t.h5ad")
+    models, out = f"mlp,fm:{tmp_path / 'nothing'}", tmp_path / "tuned"
+    code, _, err = run_cli(
+        "tune", "expression", "--data", tmp_path / "t.h5ad", "--models", models, "--trials", 1, "--out", out
+    )
+    assert code == 2
+    assert "does not exist" in err
+    assert not out.exists()

@@ -153,7 +153,7 @@ def test_new_heads_start_where_every_model_starts(task, folder, weights):
     choice = resolve(f"fm:{folder},weights={weights}")
     torch.manual_seed(0)
     score = evaluate(task, choice, task.network(choice).eval(), task.split["test"], TrainOptions(device="cpu"))
-    assert (score["r2_gene"] > -1.5) == (weights != "all")
+    assert (score["r2_gene"] > -0.8) == (weights != "all")
 
 
 def test_more_layers_than_there_are_means_all_of_them(task, folder):

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from fimp.models.checkpoints import short_name
 
@@ -75,8 +76,13 @@ def _metric_panel(axis: Any, results: dict[str, Any], metric: str) -> None:
             fontsize=8,
             color=_INK,
         )
-    finite = [mean for mean in means if mean is not None]
-    axis.set_xlim(min(0.0, *finite, 0.0) * 1.1, max(*finite, 1e-9) * 1.28)
+    shown = [mean for mean in means if mean is not None]
+    shown += [value for run in results["runs"] if (value := run["metrics"][metric]) is not None]
+    low, high = min([0.0, *shown]), max([0.0, *shown])
+    span = max(high - low, 1e-9)
+    # Room for the numbers on the right, which stand behind the rightmost dot.
+    axis.set_xlim(low - (0.05 * span if low < 0.0 else 0.0), high + 0.3 * span)
+    axis.xaxis.set_major_locator(MaxNLocator(5))
     axis.set_title(LABELS.get(metric, metric), fontsize=9, color=_INK, loc="left")
     axis.grid(axis="x", color=_GRID, lw=0.8, zorder=0)
     axis.tick_params(length=0, labelsize=8, colors=_MUTED)

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Train models on a task and tabulate the results.", no_args_is_help=True, rich_markup_mode=None)
 
 # Flags of every command that trains.
-Models = Annotated[str, typer.Option(help="Comma-separated models; `:no-edges` after one removes its edges.")]
+Models = Annotated[
+    str, typer.Option(help="Comma-separated models; `:no-edges` after one removes its edges; fimp:FOLDER, fm:FOLDER.")
+]
 Epochs = Annotated[int | None, typer.Option(help="Passes over the training nodes; by default 60 (300 to 800 steps).")]
 MaxMinutes = Annotated[float | None, typer.Option(help="Time for the whole command, evaluation included.")]
 BatchSize = Annotated[int, typer.Option(help="Seed nodes per training step.")]
@@ -72,8 +74,7 @@ def compare(
     # What does not fit the data must come to light before earlier results are replaced.
     task = config.make_task(config.read())
     for choice in choices:
-        # These have files of their own, which may not fit the data.
-        if choice.spec.foundation is not None or choice.gene_table is not None:
+        if choice.reads_files:
             for note in try_network(task, choice):
                 typer.echo(f"{short_name(choice.name)}: {note}")
     run_and_show(Comparison(config, choices, seeds, out, deadline, resume, jobs))

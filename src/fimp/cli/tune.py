@@ -45,7 +45,7 @@ def tune(
         raise FIMPError(f"--seeds: {seeds} is below 1; use 1, for instance")
 
     from fimp.models import resolve_all
-    from fimp.train.fit import TrainOptions
+    from fimp.train.fit import TrainOptions, try_network
     from fimp.train.runs import RunConfig
     from fimp.train.single import side_by_side
     from fimp.train.tune import Study, check_settings, points, write_best
@@ -67,7 +67,10 @@ def tune(
     )
     for source in sources:
         config = replace(base, source=source)
-        config.make_task(config.read())
+        task = config.make_task(config.read())
+        for choice in choices:
+            if choice.reads_files:
+                try_network(task, choice)
     count, threads = side_by_side(jobs, len(choices), base.train.accelerator)
     check_settings(out, base, sources, seeds)
     studies = []

@@ -37,7 +37,7 @@ class CellReader(nn.Module, ABC):
         self.register_buffer("gene_deviation", gene_deviation)
 
     def start_at_mean(self) -> None:
-        """Let a head that knows nothing yet answer the mean of all values, where every other model starts, too."""
+        """Let a head that knows nothing yet answer the mean of each gene, where every other model starts, too."""
 
     def freeze(self) -> None:
         """Keep what comes from the model as it is in training; what is learned with the task stays free."""

@@ -64,7 +64,7 @@ def load(path: str | Path, kind: str | None = None) -> FoundationModel:
     FIMPError
         If there is no such folder, no family recognises it, or its files are damaged or do not fit together.
     """
-    folder = Path(path)
+    folder = Path(path).expanduser()
     known = ", ".join(FAMILIES)
     if kind is not None and kind not in FAMILIES:
         raise FIMPError(f"kind={kind!r} is unknown; use one of {known}")

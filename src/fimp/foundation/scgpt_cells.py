@@ -42,6 +42,8 @@ class ScGPTReader(CellReader):
         If ``input_style`` of the checkpoint is unknown.
     """
 
+    offset: Tensor
+
     def __init__(self, model: ScGPT, ids: Tensor, gene_mean: Tensor, gene_deviation: Tensor) -> None:
         super().__init__(gene_mean, gene_deviation)
         style = model.config.get("input_style", "binned")
@@ -59,11 +61,19 @@ class ScGPTReader(CellReader):
         self.gene_norm, self.value_norm = model.gene_norm, model.value_norm
         self.value_linear1, self.value_linear2 = model.value_linear1, model.value_linear2
         self.value_dropout, self.decoder = model.value_dropout, model.decoder
+        # What a head without knowledge of genes is spared to learn; nothing for one that has it.
+        self.register_buffer("offset", torch.zeros_like(gene_mean))
         # Bins become values on a line through each gene's mean, whose slope the task learns.
         self.slope = nn.Parameter(torch.ones(())) if self.bins else None
 
     def start_at_mean(self) -> None:
         """See :class:`CellReader`; answers in bins are spread around the mean anyway."""
+        self.start_head()
+        if self.bins is None:
+            self.offset.copy_(self.gene_mean - self.gene_mean.mean())
+
+    def start_head(self) -> None:
+        """Let the head answer the mean of all values, or the middle bin."""
         last = self.decoder[-1]
         assert isinstance(last, nn.Linear)
         nn.init.constant_(last.bias, 0.5 * (self.bins - 1) if self.bins else float(self.gene_mean.mean()))
@@ -91,7 +101,7 @@ class ScGPTReader(CellReader):
         """The expression head's answer; bins are spread around each gene's mean."""
         answer: Tensor = self.decoder(h).squeeze(-1)
         if self.bins is None:
-            return answer
+            return answer + self.offset[genes]
         assert self.slope is not None
         return self.gene_mean[genes] + self.slope * self.gene_deviation[genes] * (answer / (self.bins - 1) - 0.5)
 

@@ -184,6 +184,11 @@ class ModelChoice:
     hyperparameters: Hyperparameters
     gene_table: str | None = None
 
+    @property
+    def reads_files(self) -> bool:
+        """Whether the model has files of its own, which may be damaged or not fit the data."""
+        return self.spec.foundation is not None or self.gene_table is not None
+
     def for_data(self, values: int, agreement: float = 0.0) -> ModelChoice:
         """The same with dropout and reach decided, where none is given, by what was measured on training data.
 

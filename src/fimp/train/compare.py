@@ -143,7 +143,7 @@ class Comparison:
         A model that names a file gets a short name with a mark, since two files may be called alike.
         """
         name = config.model.replace(":", "-")
-        if config.choice.spec.foundation is not None or config.choice.gene_table is not None:
+        if config.choice.reads_files:
             mark = hashlib.sha256(config.model.encode()).hexdigest()[:8]
             name = f"{re.sub(r'[^A-Za-z0-9._=+-]+', '-', short_name(config.model))[:80]}-{mark}"
         return self.out / "runs" / name / f"seed{config.seed}"

@@ -80,7 +80,7 @@ class ScGPTPretraining(ExpressionTask):
         self.model = model
         reader = ScGPTReader(model, self._ids, measured["gene_mean"], measured["gene_deviation"])
         backbone = FoundationBackbone(FoundationChoice("new", graph=False), choice.hyperparameters, model)
-        reader.start_at_mean()
+        reader.start_head()
         return FoundationExpressionNetwork(reader, backbone, measured["deviation"], QUERIES_PER_STEP, corrected=False)
 
     @property
