@@ -67,11 +67,19 @@ class TokenReader(CellReader):
         Width D of the stack.
     gene_mean, gene_deviation
         As in :class:`CellReader`.
+    embedding
+        Embeddings that the model has of the genes, ``[G, D]``; learned anew by default.
     """
 
-    def __init__(self, dim: int, gene_mean: Tensor, gene_deviation: Tensor) -> None:
+    def __init__(self, dim: int, gene_mean: Tensor, gene_deviation: Tensor, embedding: Tensor | None = None) -> None:
         super().__init__(gene_mean, gene_deviation)
-        self.tokenizer = GeneTokenizer(len(gene_mean), dim)
+        self.tokenizer = GeneTokenizer(len(gene_mean), dim, embedding=embedding)
+        self.knows_genes = embedding is not None
+
+    def freeze(self) -> None:
+        """See :class:`CellReader`; the embeddings of genes, where the model has some."""
+        if self.knows_genes:
+            self.tokenizer.gene.requires_grad_(False)
 
     def sources(self, visible: CellTokens) -> Tokens:
         """See :class:`CellReader`; values are standardised per gene."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from fimp.errors import FIMPError
 from fimp.foundation.base import FoundationModel, fill
+from fimp.foundation.cells import CellReader, TokenReader
 from fimp.foundation.hf import BERT_LAYER, Settings, model_type, naming, read_json, read_weights
 from fimp.foundation.pickles import read_pickle
 from fimp.foundation.registry import Family, register
@@ -72,6 +73,29 @@ class Geneformer(FoundationModel):
         self.transform_norm = nn.LayerNorm(dim, eps=config.eps) if head else None
         self.output = nn.Linear(dim, size, bias=False) if head and not self.tied else None
         self.output_bias = nn.Parameter(torch.zeros(size)) if head else None
+
+    @property
+    def gene_table(self) -> Tensor:
+        """Embeddings of genes and special tokens."""
+        return self.word_embedding.weight
+
+    def reader(self, genes: Sequence[str], gene_mean: Tensor, gene_deviation: Tensor) -> CellReader:
+        """The model's embeddings of the genes that it knows, where the folder has a token dictionary.
+
+        What a value adds to them is learned with the task: the model itself knows ranks, which genes that are asked
+        for do not have. A gene that the dictionary lacks starts from the mean of the others.
+        """
+        if self.vocabulary is None:
+            reader = super().reader(genes, gene_mean, gene_deviation)
+            reader.notes = ("genes: the folder has no token dictionary, so embeddings of genes are learned anew",)
+            return reader
+        match = self.match(genes)
+        ids, table = torch.from_numpy(match.ids), self.word_embedding.weight.detach()
+        rows = table[ids.clamp(min=0)]
+        rows[ids < 0] = table[ids[ids >= 0]].mean(0)
+        reader = TokenReader(self.stack.config.dim, gene_mean, gene_deviation, rows)
+        reader.notes = (match.report,)
+        return reader
 
     @property
     def vocabulary_size(self) -> int:
