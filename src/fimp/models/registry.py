@@ -277,7 +277,7 @@ def _foundation(name: str) -> ModelSpec | None:
         return None
 
     def build(h: Hyperparameters, model: FoundationModel) -> Backbone:
-        # The converters import transformers, which other models do without.
+        # That module builds on this one.
         from fimp.models.foundation import FoundationBackbone
 
         return FoundationBackbone(choice, h, model)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from fimp import foundation
 from fimp.data.cells import CellGraph, CellOptions, load_cells
 from fimp.errors import FIMPError
 
@@ -28,8 +29,6 @@ def read_cells(source: AnnData | str | Path | Sequence[AnnData | str | Path], op
     """
     if options.vocabulary is None:
         return load_cells(source, options)
-    from fimp import foundation
-
     model = foundation.load(options.vocabulary)
 
     def known(genes: Sequence[str]) -> tuple[NDArray[np.int64], str]:

@@ -20,6 +20,7 @@ from fimp.models.registry import ModelChoice
 from fimp.tasks.base import Network, TaskKind, register
 from fimp.tasks.cells import read_cells
 from fimp.tasks.classification import CLASS_WEIGHTS, ClassificationNetwork, ClassificationTask, Labelled
+from fimp.tasks.foundation import FoundationClassificationNetwork, read_foundation
 from fimp.tokenizers import CellEncoder
 
 
@@ -108,9 +109,6 @@ class CellTypeTask(ClassificationTask):
             If it is a foundation model that cannot be loaded, or that knows none of the genes.
         """
         if choice.spec.foundation is not None:
-            # Converters are many modules, which other models do without.
-            from fimp.tasks.foundation import FoundationClassificationNetwork, read_foundation
-
             known = self.data.gene_names, self.measured["gene_mean"], self.measured["gene_deviation"]
             reader, model = read_foundation(choice, *known)
             return FoundationClassificationNetwork(reader, model, self.log_prior)

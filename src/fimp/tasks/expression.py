@@ -25,6 +25,7 @@ from fimp.models.registry import ModelChoice
 from fimp.nn.readout import mean_tokens
 from fimp.tasks.base import Network, Task, TaskKind, register
 from fimp.tasks.cells import read_cells
+from fimp.tasks.foundation import FoundationExpressionNetwork, read_foundation
 from fimp.tokenizers import CellEncoder, Tokens
 
 #: Hidden genes, over all cells of a training step, that a model of tokens answers. What a step teaches grows with
@@ -271,9 +272,6 @@ class ExpressionTask(Task):
         """
         measured = self._state
         if choice.spec.foundation is not None:
-            # Converters are many modules, which other models do without.
-            from fimp.tasks.foundation import FoundationExpressionNetwork, read_foundation
-
             known = self.data.gene_names, measured["gene_mean"], measured["gene_deviation"]
             reader, model = read_foundation(choice, *known)
             return FoundationExpressionNetwork(reader, model, measured["deviation"], QUERIES_PER_STEP)
