@@ -152,8 +152,7 @@ class ScGPT(FoundationModel):
                 f"ScGPT.embed: gene_ids has shape {list(gene_ids.shape)}, values has shape {list(values.shape)}; "
                 "wanted both [N, T]"
             )
-        value = values.to(self.value_linear1.weight.dtype).clamp(max=_MAX_VALUE)[..., None]
-        told = self.value_norm(self.value_linear2(F.relu(self.value_linear1(value))))
+        told = encode_values(values, self.value_linear1, self.value_linear2, self.value_norm)
         return self.embed_genes(gene_ids) + self.value_dropout(told)
 
     def token_mask(self, gene_ids: Tensor) -> Tensor:
@@ -271,6 +270,13 @@ class ScGPT(FoundationModel):
             gene_ids[row, 1 : 1 + len(one)] = torch.from_numpy(tokens[one])
             told[row, 1 : 1 + len(one)] = torch.from_numpy(binned[row, one]).to(told.dtype)
         return gene_ids, told, self.token_mask(gene_ids)
+
+
+def encode_values(values: Tensor, first: nn.Linear, second: nn.Linear, norm: nn.Module) -> Tensor:
+    """Value encoder of scGPT: values ``[N, T]`` to ``[N, T, D]``."""
+    shown = values.to(first.weight.dtype).clamp(max=_MAX_VALUE)[..., None]
+    out: Tensor = norm(second(F.relu(first(shown))))
+    return out
 
 
 def bin_values(values: ArrayLike, bins: int = 51, rng: np.random.Generator | None = None) -> NDArray[np.int64]:

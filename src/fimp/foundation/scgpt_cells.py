@@ -11,7 +11,7 @@ from fimp.data.masking import CellTokens
 from fimp.errors import FIMPError
 from fimp.foundation.cells import CellReader
 from fimp.foundation.hf import Settings
-from fimp.foundation.scgpt import ScGPT
+from fimp.foundation.scgpt import ScGPT, encode_values
 from fimp.tokenizers import Tokens
 
 #: What ``input_style`` of ``args.json`` may be: values in bins of the cell, or as they are.
@@ -112,8 +112,8 @@ class ScGPTReader(CellReader):
         model.gene_embedding.weight[model.cls_id] = self.cls
 
     def _told(self, values: Tensor) -> Tensor:
-        told = self.value_linear2(F.relu(self.value_linear1(values.clamp(max=512.0)[..., None])))
-        out: Tensor = self.value_dropout(self.value_norm(told))
+        told = encode_values(values, self.value_linear1, self.value_linear2, self.value_norm)
+        out: Tensor = self.value_dropout(told)
         return out
 
 
