@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from fimp.errors import FIMPError
 from fimp.foundation.base import FoundationModel, fill
 from fimp.foundation.hf import BERT_LAYER, Settings, model_type, naming, read_json, read_weights
+from fimp.foundation.masking import Masked, mask_tokens, restore_tokens
 from fimp.foundation.registry import Family, register
 from fimp.nn.transformer import StackConfig, TransformerStack
 
@@ -36,27 +37,6 @@ _OUTSIDE = {
     "decoder.out": "decoder.decoder_pred2",
 }
 _STACKS = {"stack.layers": "vit.encoder.layer", "decoder.stack.layers": "decoder.decoder_layers"}
-
-
-class Masked(NamedTuple):
-    """What masking leaves of a sequence.
-
-    Attributes
-    ----------
-    h
-        ``[B, 1 + kept, D]``: CLS, then the kept tokens in ascending order of their noise, as upstream hands them on.
-    ids_keep
-        Positions where the kept tokens stood, ``[B, kept]``.
-    ids_restore
-        Place of every token in the order of noise, ``[B, R * P]``.
-    mask
-        True where a token was removed, ``[B, R * P]``.
-    """
-
-    h: Tensor
-    ids_keep: Tensor
-    ids_restore: Tensor
-    mask: Tensor
 
 
 class Reconstruction(NamedTuple):
@@ -119,8 +99,7 @@ class BrainLMDecoder(nn.Module):
         """
         x = self.embed(latent)
         cls, kept = x[:, :1], x[:, 1:]
-        removed = self.mask_token.expand(len(x), ids_restore.size(1) - kept.size(1), -1)
-        tokens = torch.cat([kept, removed], 1).gather(1, ids_restore[:, :, None].expand(-1, -1, x.size(2)))
+        tokens = restore_tokens(kept, self.mask_token, ids_restore)
         patches = tokens.unflatten(1, (xyz.size(1), -1)) + self.xyz(xyz)[:, :, None]
         return torch.cat([cls, (patches + sin_cos(patches)).flatten(1, 2)], 1)
 
@@ -203,38 +182,8 @@ class BrainLM(FoundationModel):
         return torch.cat([self.cls_token.expand(len(x), -1, -1), x], 1)
 
     def mask_tokens(self, h: Tensor, mask_ratio: float | None = None, noise: Tensor | None = None) -> Masked:
-        """Remove tokens at random, the CLS token never.
-
-        The ``int(N * (1 - mask_ratio))`` tokens with the least noise stay, in ascending order of noise; so even at
-        ratio 0 they come out shuffled, as upstream.
-
-        Parameters
-        ----------
-        h
-            Tokens of :meth:`embed`, ``[B, 1 + N, D]``.
-        mask_ratio
-            From 0 to 1, 1 excluded; that of the configuration by default.
-        noise
-            ``[B, N]``; drawn from torch's generator by default.
-
-        Raises
-        ------
-        FIMPError
-            If the ratio is outside its range or leaves no token, or the shape of the noise does not fit.
-        """
-        ratio = self.mask_ratio if mask_ratio is None else mask_ratio
-        count = h.size(1) - 1
-        kept = int(count * (1 - ratio)) if 0 <= ratio < 1 else 0
-        if kept < 1:
-            raise FIMPError(f"mask_ratio={ratio}: leaves none of {count} tokens; wanted at least 0 and well below 1")
-        if noise is None:
-            noise = torch.rand(len(h), count, device=h.device)
-        if noise.shape != (len(h), count):
-            raise FIMPError(f"noise: shape {list(noise.shape)}, wanted {[len(h), count]}, a number per token")
-        order = noise.argsort(1)
-        ids_restore, ids_keep = order.argsort(1), order[:, :kept]
-        tokens = h[:, 1:].gather(1, ids_keep[:, :, None].expand(-1, -1, h.size(2)))
-        return Masked(torch.cat([h[:, :1], tokens], 1), ids_keep, ids_restore, ids_restore >= kept)
+        """Remove tokens at random, by default in the ratio of the configuration (:func:`.masking.mask_tokens`)."""
+        return mask_tokens(h, self.mask_ratio if mask_ratio is None else mask_ratio, noise)
 
     def reconstruct(
         self, signal: Tensor, xyz: Tensor | None, mask_ratio: float | None = None, noise: Tensor | None = None

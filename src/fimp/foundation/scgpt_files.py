@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +9,7 @@ import torch
 
 from fimp.errors import FIMPError
 from fimp.foundation.base import unfill
+from fimp.foundation.folders import finite, new_folder, write_json
 from fimp.foundation.hf import Settings
 from fimp.foundation.scgpt import SPECIAL_TOKENS, ScGPT, tensor_names
 
@@ -68,21 +66,10 @@ def save_scgpt(model: ScGPT, folder: Path) -> None:
     Raises
     ------
     FIMPError
-        If the folder exists or cannot be written.
+        If the folder exists or cannot be written, or weights are NaN or infinite.
     """
-    if folder.exists():
-        raise FIMPError(f"{folder}: exists; name a new folder or remove it")
-    weights = unfill(model, tensor_names(model))
-    if not all(bool(tensor.isfinite().all()) for tensor in weights.values()):
-        raise FIMPError(f"{folder}: not written, since weights are NaN or infinite; train with a smaller learning rate")
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
-    try:
-        temporary.mkdir(parents=True)
-        (temporary / "args.json").write_text(json.dumps(model.config, indent=2) + "\n")
-        (temporary / "vocab.json").write_text(json.dumps(model.vocabulary, indent=2) + "\n")
+    weights = finite(unfill(model, tensor_names(model)), folder)
+    with new_folder(folder) as temporary:
+        write_json(temporary / "args.json", model.config)
+        write_json(temporary / "vocab.json", model.vocabulary)
         torch.save(weights, temporary / "best_model.pt")
-        os.replace(temporary, folder)
-    except OSError as error:
-        raise FIMPError(f"{folder}: cannot be written ({error.strerror}); name another place") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

@@ -95,11 +95,11 @@ class Task(ABC):
         """The model with this task's tokenizer and head."""
 
     @abstractmethod
-    def loss(self, prediction: Tensor, inputs: Any) -> Tensor:
+    def loss(self, prediction: Any, inputs: Any) -> Tensor:
         """Scalar loss of the seeds."""
 
     @abstractmethod
-    def outcome(self, prediction: Tensor, inputs: Any) -> tuple[Tensor, ...]:
+    def outcome(self, prediction: Any, inputs: Any) -> tuple[Tensor, ...]:
         """What :meth:`score` needs of a batch of seeds; batches are concatenated along the first axis.
 
         The first tensor says which seed of the batch an entry belongs to; it becomes the seed's node index.

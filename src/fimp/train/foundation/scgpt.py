@@ -1,4 +1,4 @@
-"""Pretrain a foundation model on cells without a graph."""
+"""Pretrain a model in scGPT's layout on cells without a graph."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ import torch
 from numpy.typing import NDArray
 
 from fimp.data.cell_graph import CellGraph
-from fimp.data.splits import TRAIN_SHARE
 from fimp.foundation.scgpt import ScGPT
 from fimp.foundation.scgpt_cells import ScGPTReader
 from fimp.foundation.scgpt_files import new_scgpt
 from fimp.models.checkpoints import FoundationChoice
 from fimp.models.foundation import FoundationBackbone
-from fimp.models.registry import Hyperparameters, ModelChoice, ModelSpec
+from fimp.models.registry import ModelChoice
 from fimp.nn.transformer import StackConfig
 from fimp.tasks import ExpressionOptions, ExpressionTask
 from fimp.tasks.base import Network
 from fimp.tasks.expression import QUERIES_PER_STEP
 from fimp.tasks.foundation import FoundationExpressionNetwork
-from fimp.train.fit import Fitted, TrainOptions, fit
+from fimp.train.fit import Fitted, TrainOptions
+from fimp.train.foundation.masked import fit_new, split_groups
 
 
 @dataclass(frozen=True)
@@ -62,9 +62,7 @@ class ScGPTPretraining(ExpressionTask):
         self.model: ScGPT | None = None
 
     def _split(self) -> dict[str, NDArray[np.int64]]:
-        order = np.random.default_rng([self.seed, 29]).permutation(self.data.num_nodes)
-        train, val = np.split(order, [round(TRAIN_SHARE * len(order))])
-        return {"train": np.sort(train), "val": np.sort(val), "test": np.sort(val)}
+        return split_groups(np.arange(self.data.num_nodes), self.seed)
 
     def network(self, choice: ModelChoice) -> Network:
         """A new model, which stays in ``model``."""
@@ -125,7 +123,5 @@ def pretrain_scgpt(
         The model, in evaluation mode, and how it was trained.
     """
     task = ScGPTPretraining(data, options, seed, size)
-    spec = ModelSpec("fm:new", "a new scGPT model", "foundation", FoundationBackbone)
-    choice = ModelChoice("fm:new", spec, None, Hyperparameters(lr=lr, weight_decay=1e-2))
-    fitted = fit(task, choice, train, folder, **arguments)
+    fitted = fit_new(task, FoundationBackbone, train, lr, folder, **arguments)
     return task.trained(fitted.network), fitted

@@ -1,0 +1,1 @@
+"""Pretraining of foundation models on data without a graph, one file per family."""
