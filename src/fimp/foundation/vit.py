@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -224,7 +223,7 @@ def load(folder: Path) -> ViT:
     prefix = KINDS[found].prefix if any(key.startswith(KINDS[found].prefix) for key in state) else ""
     with naming(settings.path):
         model = ViT(settings, f"{prefix}pooler.dense.weight" in state)
-    fill(model, state, _names(model, prefix), source=source, known_unused=_UNUSED)
+    fill(model, state, tensor_names(model, prefix), source=source, known_unused=_UNUSED)
     return model
 
 
@@ -253,8 +252,8 @@ def _stack_config(settings: Settings) -> StackConfig:
     )
 
 
-def _names(model: ViT, prefix: str) -> Mapping[str, str | Rows]:
-    """For every weight of the model its name in the file."""
+def tensor_names(model: ViT, prefix: str) -> dict[str, str | Rows]:
+    """For every weight of the model its name in the file, where names of the encoder begin with a prefix."""
     outside = {
         "patches": "embeddings.patch_embeddings.projection",
         "positions": "embeddings.position_embeddings",
@@ -262,23 +261,26 @@ def _names(model: ViT, prefix: str) -> Mapping[str, str | Rows]:
         "pooler": "pooler.dense",
         **{name: f"embeddings.{name}" for name in model.special},
     }
-    inside = _DINOV2_LAYER if model.stack.config.layer_scale else _VIT_LAYER
     names: dict[str, str | Rows] = {}
     for own in model.state_dict():
-        if not own.startswith("stack."):
-            module, _, rest = own.partition(".")
-            names[own] = ".".join([prefix + outside[module], *([rest] if rest else [])])
-            continue
-        _, _, layer, module, *parts = own.split(".")
-        where = f"{prefix}encoder.layer.{layer}."
-        if model.stack.config.activation != "swiglu" or module not in ("gate", "linear1", "linear2"):
-            names[own] = where + ".".join([inside[module], *parts])
-        elif module == "linear2":
-            names[own] = ".".join([where + "mlp.weights_out", *parts])
+        module, _, rest = own.partition(".")
+        if module == "stack":
+            names[own] = layer_tensor(own, f"{prefix}encoder.layer", model.stack.config)
         else:
-            # The gate is the first half of one fused matrix.
-            names[own] = Rows(".".join([where + "mlp.weights_in", *parts]), int(module == "linear1"), 2)
+            names[own] = ".".join([prefix + outside[module], *([rest] if rest else [])])
     return names
+
+
+def layer_tensor(own: str, where: str, config: StackConfig) -> str | Rows:
+    """Name in the file of one weight ``stack.layers.N.module.weight`` of a stack whose layers are called ``where``."""
+    inside = _DINOV2_LAYER if config.layer_scale else _VIT_LAYER
+    _, _, layer, module, *parts = own.split(".")
+    if config.activation != "swiglu" or module not in ("gate", "linear1", "linear2"):
+        return ".".join([where, layer, inside[module], *parts])
+    if module == "linear2":
+        return ".".join([where, layer, "mlp.weights_out", *parts])
+    # The gate is the first half of one fused matrix.
+    return Rows(".".join([where, layer, "mlp.weights_in", *parts]), int(module == "linear1"), 2)
 
 
 def _images(settings: Settings) -> Images:
