@@ -155,9 +155,7 @@ def new_vit_mae(
             raise FIMPError(f"{name}={width} is no multiple of 4 and of heads={heads}; use 128 and 4, for instance")
     count = (image_size // patch_size) ** 2
     if not 0.0 < mask_ratio < 1.0 or int(count * (1.0 - mask_ratio)) in (0, count):
-        raise FIMPError(
-            f"mask_ratio={mask_ratio}: hides none or all of {count} patches; use 0.75, or smaller patches"
-        )
+        raise FIMPError(f"mask_ratio={mask_ratio}: hides none or all of {count} patches; use 0.75, or smaller patches")
     config = {
         "architectures": ["ViTMAEForPreTraining"],
         "model_type": "vit_mae",

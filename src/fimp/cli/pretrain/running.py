@@ -24,6 +24,7 @@ Layers = Annotated[int, typer.Option(help="Transformer layers.")]
 Heads = Annotated[int, typer.Option(help="Attention heads.")]
 Hidden = Annotated[int, typer.Option(help="Width of the feed-forward networks.")]
 Dropout = Annotated[float, typer.Option(help="Dropout.")]
+Epochs = Annotated[int | None, typer.Option(help="Passes over the data; by default 60 (300 to 800 steps).")]
 LearningRate = Annotated[float, typer.Option(help="Peak learning rate.")]
 Seed = Annotated[int, typer.Option(help="Seed of weights, masks and of what validates.")]
 
@@ -70,18 +71,14 @@ def pretrain(out: Path, settings: dict[str, Any], said: str, notes: Sequence[str
     FIMPError
         If an interrupted run has other settings, or nothing can be written.
     """
-    from rich.console import Console
-
-    console = Console()
-    if not console.is_terminal:
-        console.width = 120
+    console = _console()
     console.print(said, highlight=False, markup=False, soft_wrap=True)
     for note in notes:
         console.print(f"  {note}", style="dim", highlight=False, markup=False, soft_wrap=True)
     work = out.with_name(f".{out.name}.pretraining")
     _same_settings(work, settings)
     try:
-        with _bar(console) as listener:
+        with bar("pretraining") as listener:
             save, fitted = train(work, resume=True, listener=listener)
     except KeyboardInterrupt:
         console.print("interrupted; the same command goes on from here", highlight=False)
@@ -128,11 +125,27 @@ def _report(work: Path, out: Path) -> str:
 
 
 @contextmanager
-def _bar(console: Console) -> Iterator[Callable[[float, str], None]]:
+def bar(what: str) -> Iterator[Callable[[float, str], None]]:
+    """A progress bar, told as ``listener(share, text)``; nothing where there is no terminal."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-    columns = (BarColumn(bar_width=24), TextColumn("{task.percentage:>3.0f} %"), TimeElapsedColumn())
-    text = TextColumn("{task.fields[text]}", style="dim")
-    with Progress(*columns, text, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("pretraining", total=1.0, text="")
-        yield lambda share, what: progress.update(task, completed=share, text=what)
+    console = _console()
+    columns = (
+        TextColumn(what),
+        BarColumn(bar_width=24),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[text]}", style="dim"),
+    )
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(what, total=1.0, text="")
+        yield lambda share, text: progress.update(task, completed=share, text=text)
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    console = Console()
+    if not console.is_terminal:
+        console.width = 120
+    return console

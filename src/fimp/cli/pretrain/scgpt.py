@@ -34,7 +34,7 @@ def scgpt(
     heads: running.Heads = 4,
     hidden: running.Hidden = 128,
     dropout: running.Dropout = 0.1,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the cells; by default 60 (300 to 800 steps).")] = None,
+    epochs: running.Epochs = None,
     lr: running.LearningRate = 1e-3,
     batch_size: BatchSize = 256,
     seed: running.Seed = 0,

@@ -114,22 +114,18 @@ def split_groups(groups: NDArray[np.int64], seed: int) -> dict[str, NDArray[np.i
     return {"train": np.flatnonzero(chosen), "val": val, "test": val}
 
 
-def fit_new(
-    task: Task, build: type[Backbone], train: TrainOptions, lr: float, folder: Path | None, **arguments: Any
-) -> Fitted:
+def fit_new(task: Task, train: TrainOptions, lr: float, folder: Path | None, **arguments: Any) -> Fitted:
     """Train the new foundation model of a task.
 
     Parameters
     ----------
     task
-        The pretraining.
-    build
-        Where the model sits in its network.
+        The pretraining; its networks hold the model, so that no other is built.
     train, lr
         How, and the peak learning rate.
     folder, **arguments
         As for :func:`fimp.train.fit.fit`, resume included.
     """
-    spec = ModelSpec("new", "a new foundation model", "foundation", build)
+    spec = ModelSpec("new", "a new foundation model", "foundation", Backbone)
     choice = ModelChoice("new", spec, None, Hyperparameters(lr=lr, weight_decay=1e-2))
     return fit(task, choice, train, folder, **arguments)

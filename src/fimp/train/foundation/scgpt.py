@@ -123,5 +123,5 @@ def pretrain_scgpt(
         The model, in evaluation mode, and how it was trained.
     """
     task = ScGPTPretraining(data, options, seed, size)
-    fitted = fit_new(task, FoundationBackbone, train, lr, folder, **arguments)
+    fitted = fit_new(task, train, lr, folder, **arguments)
     return task.trained(fitted.network), fitted

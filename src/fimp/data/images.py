@@ -1,0 +1,191 @@
+"""Image files: finding them, and decoding them to one size."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from fimp.errors import FIMPError
+
+#: What is looked for in a folder.
+SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp")
+#: Images in one go of the decoding threads: results wait for each other, so memory is bounded by this.
+_AHEAD = 256
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """Decoded images.
+
+    Attributes
+    ----------
+    array
+        ``[N, size, size, 3]`` uint8, in memory or in a file.
+    paths
+        Where each comes from, N of them.
+    broken
+        Files that could not be decoded, with the reason; they have no row in ``array``.
+    """
+
+    array: NDArray[np.uint8]
+    paths: list[Path]
+    broken: list[tuple[Path, str]]
+
+
+def find_images(source: str | Path) -> list[Path]:
+    """Image files of a folder and the folders in it, in order, or those that a table lists.
+
+    Parameters
+    ----------
+    source
+        A folder, or a .csv or .tsv file with a column ``path``, relative to the file's own folder.
+
+    Raises
+    ------
+    FIMPError
+        If there is no such folder or file, or no image in it; or if a table is not readable or lists files that are
+        not there.
+    """
+    place = Path(source).expanduser()
+    if place.is_dir():
+        found = sorted(path for path in place.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+        if not found:
+            raise FIMPError(f"{place}: no images; wanted files that end in {', '.join(SUFFIXES)}")
+        return found
+    if not place.is_file():
+        raise FIMPError(f"{place}: does not exist, wanted a folder of images or a table with a column 'path'")
+    if place.suffix.lower() not in (".csv", ".tsv"):
+        raise FIMPError(f"{place}: is a {place.suffix or 'file'}, wanted a folder of images, or a .csv or .tsv table")
+    return _listed(place)
+
+
+def _listed(table: Path) -> list[Path]:
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as file:
+            rows = csv.DictReader(file, delimiter="\t" if table.suffix.lower() == ".tsv" else ",")
+            names = rows.fieldnames or []
+            if "path" not in names:
+                columns = ", ".join(map(str, names)) or "nothing"
+                raise FIMPError(f"{table}: no column 'path' among {columns}; name the column of image files so")
+            paths = [table.parent / (row["path"] or "").strip() for row in rows]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise FIMPError(f"{table}: not readable as a table ({error}); save it as CSV in UTF-8") from error
+    if not paths:
+        raise FIMPError(f"{table}: lists no images; wanted a row per image")
+    lost = [path for path in paths if not path.is_file()]
+    if lost:
+        raise FIMPError(
+            f"{table}: {len(lost)} of {len(paths)} images are not there, first {lost[0]}; "
+            "paths are relative to the table's own folder"
+        )
+    return paths
+
+
+def decode(path: Path, size: int) -> NDArray[np.uint8]:
+    """Decode one image: upright as its EXIF data say, in colour, the shorter side scaled, the middle square kept.
+
+    Parameters
+    ----------
+    path
+        JPEG, PNG, TIFF or WebP.
+    size
+        Side of the square, in pixels.
+
+    Returns
+    -------
+    ndarray
+        ``[size, size, 3]``.
+
+    Raises
+    ------
+    FIMPError
+        If it is no image, is damaged or cut short, or is of a kind whose values have no fixed range.
+    """
+    try:
+        with Image.open(path) as opened:
+            opened.draft("RGB", (size, size))
+            image = _in_colour(ImageOps.exif_transpose(opened))
+            return np.asarray(ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC))
+    # What a damaged file raises depends on its kind and on the byte that is wrong.
+    except Exception as error:
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        raise FIMPError(f"{path}: not readable as an image ({reason}); fetch it again, or leave it out") from error
+
+
+def _in_colour(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16"):
+        # Conversion would cut all values above 255.
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):
+        raise ValueError(f"values of mode {image.mode} have no fixed range; save it with 8 or 16 bits")
+    return image.convert("RGB")
+
+
+def read_pixels(
+    paths: Sequence[Path],
+    size: int,
+    file: Path | None = None,
+    on_error: str = "skip",
+    listener: Callable[[float], None] | None = None,
+) -> Pixels:
+    """Decode images to squares of one size.
+
+    Parameters
+    ----------
+    paths
+        The files.
+    size
+        Side, in pixels.
+    file
+        Where pixels are kept, outside memory; by default they are kept in memory.
+    on_error
+        What to do with a file that cannot be decoded: ``skip`` it, or ``fail``.
+    listener
+        Called with the share that is done.
+
+    Raises
+    ------
+    FIMPError
+        If ``on_error`` is neither; if a file cannot be decoded and ``on_error`` is ``fail``, or none can.
+    """
+    if on_error not in ("skip", "fail"):
+        raise FIMPError(f"--on-error: {on_error!r} is unknown; use skip or fail")
+    if size < 1:
+        raise FIMPError(f"image size {size} is below 1; use 64, for instance")
+    shape = (len(paths), size, size, 3)
+    array: NDArray[np.uint8] = np.zeros(shape, np.uint8) if file is None else np.memmap(file, np.uint8, "w+", 0, shape)
+    kept: list[Path] = []
+    broken: list[tuple[Path, str]] = []
+    for done, (path, result) in enumerate(_decoded(paths, size), 1):
+        if isinstance(result, FIMPError):
+            if on_error == "fail":
+                raise FIMPError(f"{result}; --on-error skip leaves such files out") from result
+            broken.append((path, str(result)))
+        else:
+            array[len(kept)] = result
+            kept.append(path)
+        if listener is not None and done % _AHEAD == 0:
+            listener(done / len(paths))
+    if not kept:
+        raise FIMPError(f"none of {len(paths)} images can be read; the first: {broken[0][1]}")
+    return Pixels(array[: len(kept)], kept, broken)
+
+
+def _decoded(paths: Sequence[Path], size: int) -> Iterator[tuple[Path, NDArray[np.uint8] | FIMPError]]:
+    def one(path: Path) -> NDArray[np.uint8] | FIMPError:
+        try:
+            return decode(path, size)
+        except FIMPError as error:
+            return error
+
+    with ThreadPoolExecutor() as threads:
+        for start in range(0, len(paths), _AHEAD):
+            some = paths[start : start + _AHEAD]
+            yield from zip(some, threads.map(one, some), strict=True)

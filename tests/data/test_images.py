@@ -1,0 +1,117 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from fimp.data.images import decode, find_images, read_pixels
+from fimp.errors import FIMPError
+
+
+def picture(path, size=(20, 12), mode="RGB", **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    Image.fromarray(pixels).convert(mode).save(path, **options)
+    return path
+
+
+def test_a_folder_is_searched_in_order(tmp_path):
+    wanted = [picture(tmp_path / name) for name in ("a.png", "b/c.jpg", "b/d.TIFF", "e.webp")]
+    (tmp_path / "notes.txt").write_text("no image")
+    assert find_images(tmp_path) == sorted(wanted)
+
+
+def test_a_table_lists_paths_beside_it(tmp_path):
+    picture(tmp_path / "images" / "a.png")
+    table = tmp_path / "images.csv"
+    table.write_text("\ufefflabel,path\nx,images/a.png\ny, images/a.png\n", encoding="utf-8")
+    assert find_images(table) == [tmp_path / "images" / "a.png"] * 2
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("t.csv", "file,label\na.png,1\n", "no column 'path' among file, label"),
+        ("t.csv", "", "no column 'path' among nothing"),
+        ("t.csv", "path\n", "lists no images"),
+        ("t.csv", "path\nlost.png\n", "1 of 1 images are not there, first"),
+        ("t.csv", b"path\n\xff\xfe.png\n", "not readable as a table"),
+        ("t.txt", "path\n", "is a .txt"),
+    ],
+)
+def test_tables_that_do_not_do(tmp_path, name, content, message):
+    path = tmp_path / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(FIMPError, match=message):
+        find_images(path)
+
+
+def test_places_without_images(tmp_path):
+    with pytest.raises(FIMPError, match="no images"):
+        find_images(tmp_path)
+    with pytest.raises(FIMPError, match="does not exist"):
+        find_images(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA", "CMYK", "1"])
+def test_every_mode_becomes_colour(tmp_path, mode):
+    path = picture(tmp_path / ("a.tif" if mode == "CMYK" else "a.png"), mode=mode)
+    assert decode(path, 8).shape == (8, 8, 3)
+
+
+def test_sixteen_bits_are_scaled(tmp_path):
+    values = np.linspace(0, 65535, 64, dtype=np.uint16).reshape(8, 8)
+    Image.fromarray(values).save(tmp_path / "a.png")
+    assert np.array_equal(decode(tmp_path / "a.png", 8)[:, :, 1], values >> 8)
+
+
+def test_exif_turns_the_image(tmp_path):
+    pixels = np.zeros((8, 8, 3), np.uint8)
+    pixels[:4] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees clockwise
+    Image.fromarray(pixels).save(tmp_path / "a.png", exif=exif)
+    turned = decode(tmp_path / "a.png", 8)
+    assert turned[:, 4:].min() == 255
+    assert turned[:, :4].max() == 0
+
+
+def test_the_middle_of_a_wide_image_is_kept(tmp_path):
+    pixels = np.zeros((8, 24, 3), np.uint8)
+    pixels[:, 8:16] = 200
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    assert (decode(tmp_path / "a.png", 8) == 200).all()
+
+
+def damaged(path):
+    path.write_bytes(picture(path).read_bytes()[:60])
+    return path
+
+
+def test_broken_images_are_counted_or_stop(tmp_path):
+    paths = [picture(tmp_path / "a.png"), damaged(tmp_path / "b.png"), picture(tmp_path / "c.jpg")]
+    pixels = read_pixels(paths, 8)
+    assert pixels.paths == [paths[0], paths[2]]
+    assert [path for path, _ in pixels.broken] == [paths[1]]
+    assert np.array_equal(pixels.array[1], decode(paths[2], 8))
+    with pytest.raises(FIMPError, match=r"b\.png: not readable as an image .*--on-error skip"):
+        read_pixels(paths, 8, on_error="fail")
+    with pytest.raises(FIMPError, match="none of 1 images"):
+        read_pixels([paths[1]], 8)
+
+
+def test_values_without_a_range_are_refused(tmp_path):
+    Image.fromarray(np.ones((8, 8), np.float32)).save(tmp_path / "a.tif")
+    with pytest.raises(FIMPError, match="mode F"):
+        decode(tmp_path / "a.tif", 8)
+
+
+def test_pixels_in_a_file_are_the_same(tmp_path):
+    paths = [picture(tmp_path / f"{index}.png", size=(10 + index, 9)) for index in range(3)]
+    inside, outside = read_pixels(paths, 8), read_pixels(paths, 8, tmp_path / "pixels")
+    assert isinstance(outside.array, np.memmap)
+    assert np.array_equal(inside.array, outside.array)
+
+
+@pytest.mark.parametrize(("size", "on_error", "message"), [(0, "skip", "image size 0"), (8, "ignore", "--on-error")])
+def test_arguments(tmp_path, size, on_error, message):
+    with pytest.raises(FIMPError, match=message):
+        read_pixels([picture(tmp_path / "a.png")], size, on_error=on_error)
