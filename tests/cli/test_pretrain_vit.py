@@ -14,13 +14,11 @@ SIZE = [
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
-    """Stripes of a random direction and colour: what is hidden of one can be told from the rest."""
-    folder, draw = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
-    y, x = np.mgrid[:24, :24]
+    """Stripes along rows or columns, as wide as half a patch, of the size that is decoded: patches are alike."""
+    folder = tmp_path_factory.mktemp("images")
+    along, across = np.mgrid[:18, :18] // 2 % 2
     for index in range(48):
-        angle = draw.uniform(0, np.pi)
-        wave = np.sin(0.8 * (x * np.cos(angle) + y * np.sin(angle)))[:, :, None]
-        pixels = 127 + 100 * wave * draw.uniform(0.3, 1, 3)
+        pixels = np.stack([40 + 4 * index * (along if index % 2 else across)] * 3, 2)
         Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{index}.png")
     return folder
 
@@ -45,13 +43,13 @@ def test_pretrain_and_read_the_model(run_cli, images, tmp_path):
 
 def test_training_learns_to_fill_in(run_cli, images, tmp_path):
     code, _, _ = run_cli(
-        "pretrain", "vit", "--data", images, "--out", tmp_path / "vit", "--epochs", 60, *SIZE, "--lr", 0.01
+        "pretrain", "vit", "--data", images, "--out", tmp_path / "vit", "--epochs", 40, *SIZE, "--lr", 0.01
     )
     assert code == 0
     rows = (tmp_path / "vit" / "pretraining.csv").read_text().split("\n")
     column = rows[0].split(",").index("val_r2")
     scores = [float(row.split(",")[column]) for row in rows[1:] if row and row.split(",")[column]]
-    assert scores[-1] > 0.1 > scores[0]
+    assert scores[-1] > 0.5 > scores[0]
 
 
 def test_an_interrupted_pretraining_goes_on_to_the_same_model(run_cli, images, tmp_path, monkeypatch):
