@@ -199,6 +199,7 @@ def test_a_fraction_that_leaves_too_few_cells(run_cli, stored, tmp_path):
         ("--epochs", "-1", ["-1", "negative"]),
         ("--device", "tpu", ["'tpu'", "cpu", "cuda"]),
         ("--device", "", ["unknown"]),
+        ("--precision", "fp8", ["'fp8'", "32", "bf16"]),
         ("--graph", "ring", ["'ring'", "delaunay"]),
         ("--neighbors", "0", ["below 1"]),
         ("--genes", "0", ["below 1"]),

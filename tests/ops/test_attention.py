@@ -280,3 +280,23 @@ def test_message_weight_counts_who_sends():
     assert message_weight(edge_index, 3, mask).tolist() == [1.0, 1.0, 0.0]
     weight = torch.tensor([0.5, 2.0, 2.0, 4.0])
     assert message_weight(edge_index, 3, mask, weight).tolist() == [0.5, 4.0, 0.0]
+
+
+@pytest.mark.parametrize("backend", ["reference", "chunked"])
+def test_autocasting_reaches_the_gradients_of_inputs_of_several_types(backend):
+    tensors, options = problem(0, dtype=torch.float32)
+    tensors["key"] = tensors["key"].bfloat16()
+    found = []
+    for enabled in (True, False):
+        inputs = {name: tensor.detach().clone() for name, tensor in tensors.items()}
+        if not enabled:
+            inputs["key"] = inputs["key"].float()
+        for name in ("query", "key", "value"):
+            inputs[name].requires_grad_()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+            out = edge_attention(**inputs, **options, backend=backend)
+        out.float().square().sum().backward()
+        found.append([out, *(inputs[name].grad for name in ("query", "key", "value"))])
+    assert found[0][0].dtype == torch.bfloat16
+    for half, whole in zip(*found, strict=True):
+        torch.testing.assert_close(half.float(), whole, atol=0.05, rtol=0.05)

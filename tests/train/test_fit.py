@@ -6,6 +6,7 @@ import torch
 
 from fimp.data import load_cells, simulate
 from fimp.errors import FIMPError
+from fimp.foundation.scgpt_files import new_scgpt, save_scgpt
 from fimp.models import resolve
 from fimp.tasks import ExpressionTask
 from fimp.train import TrainOptions, evaluate, fit
@@ -30,6 +31,27 @@ def test_a_seed_repeats_a_run_to_the_digit(task, name):
     first = outcome(task, choice, fit(task, choice, OPTIONS))
     torch.rand(17)  # whatever else used the global generator
     assert outcome(task, choice, fit(task, choice, OPTIONS)) == first
+
+
+@pytest.fixture(scope="module")
+def checkpoint(task, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models") / "scgpt"
+    torch.manual_seed(0)
+    save_scgpt(new_scgpt(task.data.gene_names, dim=16, layers=2, heads=2, hidden=16), folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "name", ["mlp", "gcn", "gat", "gin", "gps", "graphmae", "fimp-base", "fimp:{},weights=none", "fm:{},weights=none"]
+)
+def test_bfloat16_trains_every_kind_of_model_to_nearly_the_same(task, checkpoint, name):
+    choice = resolve(name.format(checkpoint), **({"dim": 16} if "{" not in name else {}))
+    half = dataclasses.replace(OPTIONS, precision="bf16")
+    fitted = [fit(task, choice, options) for options in (OPTIONS, half)]
+    assert {parameter.dtype for parameter in fitted[1].network.parameters()} == {torch.float32}
+    whole, cut = (outcome(task, choice, *pair)[0] for pair in zip(fitted, (OPTIONS, half), strict=True))
+    assert cut["r2"] == pytest.approx(whole["r2"], abs=0.02)
+    assert cut["mse"] != whole["mse"]
 
 
 class Killed(RuntimeError):

@@ -26,6 +26,7 @@ Models = Annotated[
 Epochs = Annotated[int | None, typer.Option(help="Passes over the training nodes; by default 60 (300 to 800 steps).")]
 MaxMinutes = Annotated[float | None, typer.Option(help="Time for the whole command, evaluation included.")]
 BatchSize = Annotated[int, typer.Option(help="Seed nodes per training step.")]
+Precision = Annotated[str, typer.Option(help="32, or bf16: products in bfloat16, for GPUs.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda or auto.")]
 Jobs = Annotated[int | None, typer.Option(help="Runs side by side; by default one per core.")]
 
@@ -38,6 +39,7 @@ def compare(
     max_minutes: MaxMinutes = None,
     batch_size: BatchSize = 256,
     device: Device = "auto",
+    precision: Precision = "32",
     jobs: Jobs = None,
     tuned: Annotated[Path | None, typer.Option(help="Folder of `fimp tune`, for its hyperparameters.")] = None,
     out: Annotated[
@@ -66,7 +68,7 @@ def compare(
         source=setup.source,
         data=setup.data,
         options=setup.options,
-        train=TrainOptions(epochs=epochs, batch_size=batch_size, device=device),
+        train=TrainOptions(epochs=epochs, batch_size=batch_size, device=device, precision=precision),
         model=choices[0].name,
         hyperparameters=choices[0].hyperparameters,
         seed=0,

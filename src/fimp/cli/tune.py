@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fimp.cli.compare import BatchSize, Device, Epochs, Jobs, Models, check_folder
+from fimp.cli.compare import BatchSize, Device, Epochs, Jobs, Models, Precision, check_folder
 from fimp.cli.setups import SETUPS, Setup, with_setup
 from fimp.errors import FIMPError
 
@@ -32,6 +32,7 @@ def tune(
     epochs: Epochs = None,
     batch_size: BatchSize = 256,
     device: Device = "auto",
+    precision: Precision = "32",
     jobs: Jobs = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder for the search; the same command goes on with an unfinished one.")
@@ -60,7 +61,7 @@ def tune(
         source=setup.source,
         data=setup.data,
         options=setup.options,
-        train=TrainOptions(epochs=epochs, batch_size=batch_size, device=device),
+        train=TrainOptions(epochs=epochs, batch_size=batch_size, device=device, precision=precision),
         model=choices[0].name,
         hyperparameters=choices[0].hyperparameters,
         seed=0,

@@ -230,7 +230,8 @@ class CellModel(ABC):
     def _run(self, call: Callable[[Any, Subgraph], Tensor], inputs: Any, graph: Subgraph) -> Tensor:
         device = torch.device(self.config.train.accelerator)
         self.network.to(device).eval()
-        out = call(inputs.to(device), graph.to(device)).cpu()
+        with self.config.train.autocast():
+            out = call(inputs.to(device), graph.to(device)).cpu().float()
         self.network.cpu()
         return out
 

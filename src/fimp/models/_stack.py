@@ -51,7 +51,9 @@ class ConvStack(Backbone):
         """``[n, F]`` to ``[n', D]``, the destinations of the last of the given layers of the graph."""
         h = self._activate(self.input(x), 0)
         for index, (edges, num_dst) in enumerate(layers):
-            message = self.message(self.convs[index], h, edges, num_dst, graph)
+            # Products of sparse matrices know no bfloat16 on a CPU.
+            with torch.autocast(h.device.type, enabled=False):
+                message = self.message(self.convs[index], h.float(), edges, num_dst, graph)
             h = self._activate(message + self.residuals[index](h[:num_dst]), index + 1)
         return h
 

@@ -82,6 +82,10 @@ def edge_attention(
     name = "chunked" if backend == "auto" else backend
     if name not in _BACKENDS:
         raise FIMPError(f"edge_attention: backend={backend!r} is unknown; use auto, {', '.join(_BACKENDS)}")
+    if torch.is_autocast_enabled(query.device.type):
+        # Said here, since the backward pass runs outside of autocasting and takes types as they are.
+        kind = torch.get_autocast_dtype(query.device.type)
+        query, key, value = query.to(kind), key.to(kind), value.to(kind)
     src, dst = edge_index[0], edge_index[1]
     scale = 1.0 / math.sqrt(query.size(-1)) if scale is None else scale
     weight = edge_weight

@@ -24,7 +24,7 @@ from fimp.train.averaging import WeightAverage
 from fimp.train.callbacks import BestCheckpoint, Clock, MetricsFile, Report, Validated, early_stopping
 from fimp.train.checkpoint import load_weights, save_tree
 from fimp.train.loader import Batch, evaluation_loader, sampler_for, training_loader
-from fimp.train.module import NodeModule, concatenate, outcome_of
+from fimp.train.module import PRECISIONS, NodeModule, autocast, concatenate, full, outcome_of
 from fimp.train.pretrain import Pretrained, Pretraining, pretrain, second_half
 from fimp.train.trainer import Quiet, make_trainer, run_trainer
 
@@ -48,6 +48,8 @@ class TrainOptions:
         compute every seed in a graph of its own (``gps``).
     device
         ``auto``, ``cpu`` or ``cuda``.
+    precision
+        ``32``, or ``bf16``: products in bfloat16, weights and sums in float32.
     """
 
     epochs: int | None = None
@@ -55,6 +57,7 @@ class TrainOptions:
     patience: int = 15
     fanout: int = 16
     device: str = "auto"
+    precision: str = "32"
 
     def __post_init__(self) -> None:
         if self.epochs is not None and self.epochs < 0:
@@ -63,6 +66,8 @@ class TrainOptions:
             raise FIMPError(f"--batch-size: {self.batch_size} is below 1; use 256, for instance")
         if self.device not in DEVICES:
             raise FIMPError(f"--device: {self.device!r} is unknown; use {', '.join(DEVICES)}")
+        if self.precision not in PRECISIONS:
+            raise FIMPError(f"--precision: {self.precision!r} is unknown; use {', '.join(PRECISIONS)}")
         if self.device == "cuda" and not torch.cuda.is_available():
             raise FIMPError("--device: cuda is not available here; use --device cpu")
 
@@ -72,6 +77,10 @@ class TrainOptions:
         if self.device == "auto":
             return "cuda" if torch.cuda.is_available() else "cpu"
         return self.device
+
+    def autocast(self) -> torch.autocast:
+        """What a network runs under."""
+        return autocast(self.accelerator, self.precision)
 
 
 #: Validations in a full run: often enough to stop early, rarely enough to cost little.
@@ -196,14 +205,17 @@ def fit(
             task,
             choice,
             folder,
-            Pretraining(options.accelerator, options.fanout, epochs, batch_size, half, pretraining_steps),
+            Pretraining(
+                options.accelerator, options.precision, options.fanout, epochs, batch_size, half, pretraining_steps
+            ),
             resume=resume,
             listener=listener,
         )
         listener = listener and second_half(listener)
         budget_seconds = None if budget_seconds is None else budget_seconds - (time.monotonic() - begun)
     plan = all_steps if planned_steps is None else planned_steps
-    module = NodeModule(network, task, choice.hyperparameters, plan, warmup=min(100, all_steps // 10))
+    warmup = min(100, all_steps // 10)
+    module = NodeModule(network, task, choice.hyperparameters, plan, warmup, options.precision)
     module.spent_seconds = pretrained.seconds
     mode = task.metrics[task.monitor]
     best = BestCheckpoint(folder / "checkpoints", task.monitor, mode)
@@ -282,8 +294,9 @@ def predict_batches(
     network.to(device).eval()
     out = []
     for batch in evaluation_loader(task, sampler, nodes):
-        prediction = network(batch.inputs.to(device), batch.graph.to(device))
-        out.append((prediction.cpu(), batch))
+        with options.autocast():
+            prediction = network(batch.inputs.to(device), batch.graph.to(device))
+        out.append((full(prediction).cpu(), batch))
     network.to(before).train(was_training)
     return out
 

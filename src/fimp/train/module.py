@@ -8,10 +8,14 @@ from typing import Any
 import lightning
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from fimp.models.registry import Hyperparameters
 from fimp.tasks.base import Network, Task
 from fimp.train.loader import Batch
+
+#: ``32`` or ``bf16``: products in bfloat16, weights, sums and scores in float32.
+PRECISIONS = ("32", "bf16")
 
 
 class NodeModule(lightning.LightningModule):
@@ -29,14 +33,22 @@ class NodeModule(lightning.LightningModule):
         Learning rate and weight decay.
     planned_steps, warmup
         The schedule, in optimizer steps.
+    precision
+        One of :data:`PRECISIONS`.
     """
 
     def __init__(
-        self, network: Network, task: Task, hyperparameters: Hyperparameters, planned_steps: int, warmup: int
+        self,
+        network: Network,
+        task: Task,
+        hyperparameters: Hyperparameters,
+        planned_steps: int,
+        warmup: int,
+        precision: str = "32",
     ) -> None:
         super().__init__()
         self.network, self.task, self.hyperparameters = network, task, hyperparameters
-        self.planned_steps, self.warmup = planned_steps, warmup
+        self.planned_steps, self.warmup, self.precision = planned_steps, warmup, precision
         self.spent_seconds = 0.0
         self._outcomes: list[tuple[Tensor, ...]] = []
 
@@ -66,14 +78,18 @@ class NodeModule(lightning.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of a batch of seeds."""
-        loss = self.task.loss(self.network(batch.inputs, batch.graph), batch.seeds)
+        loss = self.task.loss(self._predict(batch), batch.seeds)
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=batch.graph.num_seeds)
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Collect what the score needs."""
-        prediction = self.network(batch.inputs, batch.graph)
+        prediction = self._predict(batch)
         self._outcomes.append(outcome_of(self.task, prediction, batch))
+
+    def _predict(self, batch: Batch) -> Any:
+        with autocast(self.device.type, self.precision):
+            return full(self.network(batch.inputs, batch.graph))
 
     def on_validation_epoch_end(self) -> None:
         """Score the whole part at once: a mean of batch scores would depend on the batches."""
@@ -91,12 +107,22 @@ class NodeModule(lightning.LightningModule):
         self.spent_seconds = checkpoint["fimp"]["spent_seconds"]
 
 
+def autocast(device: str, precision: str) -> torch.autocast:
+    """What a network runs under on a kind of device, at a precision."""
+    return torch.autocast(device, dtype=torch.bfloat16, enabled=precision == "bf16")
+
+
+def full(prediction: Any) -> Any:
+    """A prediction in float32: loss and scores are computed in full precision, whatever the network ran in."""
+    return tree_map(lambda part: part.float() if part.dtype == torch.bfloat16 else part, prediction)
+
+
 def concatenate(outcomes: list[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
     """Join the outcomes of batches along their first axis."""
     return tuple(torch.cat(parts) for parts in zip(*outcomes, strict=True))
 
 
-def outcome_of(task: Task, prediction: Tensor, batch: Batch) -> tuple[Tensor, ...]:
+def outcome_of(task: Task, prediction: Any, batch: Batch) -> tuple[Tensor, ...]:
     """The outcome of a batch on the CPU, with node indices in place of positions in the batch."""
     seed, *rest = (part.cpu() for part in task.outcome(prediction, batch.seeds))
     # A loader turns arrays into tensors.

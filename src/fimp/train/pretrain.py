@@ -15,7 +15,7 @@ from fimp.tasks.base import Network, Task
 from fimp.train.callbacks import Clock, MetricsFile, Report
 from fimp.train.checkpoint import load_tree, load_weights, save_tree
 from fimp.train.loader import Batch, pretraining_loader, sampler_for
-from fimp.train.module import NodeModule
+from fimp.train.module import NodeModule, autocast
 from fimp.train.trainer import Quiet, make_trainer, run_trainer
 
 #: The finished phase, and the phase after its last whole epoch.
@@ -30,6 +30,8 @@ class Pretraining:
     ----------
     accelerator
         ``cpu`` or ``cuda``.
+    precision
+        As in :class:`fimp.train.fit.TrainOptions`.
     fanout
         Most in-neighbours that a node receives from.
     epochs
@@ -43,6 +45,7 @@ class Pretraining:
     """
 
     accelerator: str
+    precision: str
     fanout: int
     epochs: int
     batch_size: int
@@ -67,7 +70,8 @@ class PretrainingModule(NodeModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Self-supervised loss of a batch of seeds."""
-        loss = self.network.pretraining_loss(batch.inputs, batch.graph)
+        with autocast(self.device.type, self.precision):
+            loss = self.network.pretraining_loss(batch.inputs, batch.graph)
         self.log("pretraining_loss", loss, on_step=False, on_epoch=True, batch_size=batch.graph.num_seeds)
         return loss
 
@@ -104,7 +108,7 @@ def pretrain(
         return Pretrained(stored["steps"], stored["seconds"])
     planned = plan.epochs * -(-task.data.num_nodes // plan.batch_size)
     module = PretrainingModule(
-        network, task, choice.hyperparameters, plan.steps or planned, warmup=min(100, planned // 10)
+        network, task, choice.hyperparameters, plan.steps or planned, min(100, planned // 10), plan.precision
     )
     sampler = sampler_for(task, choice, network.model.pretraining_hops, plan.fanout, training=True)
     checkpoint = ModelCheckpoint(last.parent, last.stem, enable_version_counter=False, save_on_train_epoch_end=True)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fimp.cli.compare import BatchSize, Device
+from fimp.cli.compare import BatchSize, Device, Precision
 from fimp.cli.pretrain import running
 from fimp.cli.setups import cells
 from fimp.errors import FIMPError
@@ -39,6 +39,7 @@ def scgpt(
     batch_size: BatchSize = 256,
     seed: running.Seed = 0,
     device: Device = "auto",
+    precision: Precision = "32",
 ) -> None:
     """Pretrain a model in scGPT's layout on cells, each on its own, by predicting hidden values.
 
@@ -66,7 +67,7 @@ def scgpt(
     )
     size = ScGPTSize(dim, layers, heads, hidden, dropout)
     task = ExpressionOptions(tokens=tokens, mask_ratio=mask_ratio)
-    train = TrainOptions(epochs=epochs, batch_size=batch_size, device=device)
+    train = TrainOptions(epochs=epochs, batch_size=batch_size, device=device, precision=precision)
     graph = load_cells(cells.source_of(data), options)
 
     def run(folder: Path, **arguments: Any) -> tuple[running.Save, Fitted]:

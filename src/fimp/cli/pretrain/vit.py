@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fimp.cli.compare import BatchSize, Device
+from fimp.cli.compare import BatchSize, Device, Precision
 from fimp.cli.pretrain import running
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ def vit(
     batch_size: BatchSize = 256,
     seed: running.Seed = 0,
     device: Device = "auto",
+    precision: Precision = "32",
 ) -> None:
     """Pretrain a vision transformer by predicting hidden patches of images (ViT-MAE, arXiv 2111.06377).
 
@@ -50,7 +51,7 @@ def vit(
     from fimp.train.foundation.vit import ViTSize, pretrain_vit
 
     size = ViTSize(image_size, patch_size, dim, layers, heads, hidden, decoder_dim, decoder_layers, mask_ratio, dropout)
-    train = TrainOptions(epochs=epochs, batch_size=batch_size, device=device)
+    train = TrainOptions(epochs=epochs, batch_size=batch_size, device=device, precision=precision)
     paths = find_images(data)
     with tempfile.TemporaryDirectory(prefix="fimp-") as temporary:
         with running.bar("reading images") as listener:
