@@ -1,4 +1,5 @@
 import json
+import shutil
 import sys
 
 import pytest
@@ -146,3 +147,34 @@ def test_models_that_are_called_alike_have_folders_of_their_own(run_cli, tissue_
     ]
     assert run_cli(*command, "--models", ",".join(models), "--out", out).code == 0
     assert len(list((out / "runs").iterdir())) == 6
+
+
+def test_a_run_finds_its_model_from_anywhere_and_notices_another_one(run_cli, tissue_file, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    command = ["pretrain", "scgpt", "--data", tissue_file, "--out", "model", "--epochs", 1, *SIZE]
+    assert run_cli(*command).code == 0
+    compare = [
+        "compare", "expression", "--data", tissue_file, "--models", "fm:model", "--seeds", 1, "--epochs", 1,
+        "--jobs", 1, "--device", "cpu", "--out", "out",
+    ]  # fmt: skip
+    assert run_cli(*compare).code == 0
+    (run,) = (tmp_path / "out").glob("runs/*/seed0")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    stored = json.loads((run / "results.json").read_text())["metrics"]
+    assert fimp.load(run).evaluate() == stored
+    monkeypatch.chdir(tmp_path)
+    # What is no part of the model may come and go.
+    (tmp_path / "model" / "pretraining.png").unlink()
+    assert run_cli(*compare, "--resume").code == 0
+    shutil.rmtree(tmp_path / "model")
+    code, _, err = run_cli("repeat", run)
+    assert code == 2
+    assert "gone, but fm:model was trained with it" in err
+    assert run_cli(*command, "--seed", 1).code == 0
+    for again in (["repeat", run], [*compare, "--resume"]):
+        code, _, err = run_cli(*again)
+        assert code == 2
+        assert "changed since fm:model" in err or "files.sha256" in err
+    with pytest.raises(fimp.FIMPError, match="changed since"):
+        fimp.load(run)

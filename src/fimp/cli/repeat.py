@@ -21,6 +21,7 @@ def repeat(
     from fimp.train.single import threads
 
     config = RunConfig.load(run)
+    config.check_files()
     if config.source is None:
         raise FIMPError(f"{run}: its data was handed over in memory; only runs on files and named datasets repeat")
     if out is not None and out.exists():

@@ -76,7 +76,7 @@ def tune(
     check_settings(out, base, sources, seeds)
     studies = []
     for index, choice in enumerate(choices):
-        shared = replace(base, model=choice.name, hyperparameters=choice.hyperparameters, threads=threads)
+        shared = base.of(choice, threads=threads)
         folds = [replace(shared, source=source, seed=seed) for source in sources for seed in range(seeds)]
         studies.append(Study(index, tuple(folds), trials, out))
     reports = _run(studies, count)

@@ -83,6 +83,7 @@ class CellModel(ABC):
             model=model,
             hyperparameters=replace(choice.hyperparameters, **chosen[3]),
             seed=seed,
+            files=choice.files,
             threads=torch.get_num_threads(),
         )
         self.data = read_cells(adata, self.config.data)
@@ -188,6 +189,7 @@ class CellModel(ABC):
         folder = Path(path)
         new = cls.__new__(cls)
         new.config = RunConfig.load(folder)
+        new.config.check_files()
         stored = load_tree(folder / WEIGHTS)
         try:
             new.epochs, state = int(stored["epochs"]), stored["task"]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
-from pathlib import PurePath
+from functools import lru_cache
+from pathlib import Path, PurePath
 from typing import Any, Literal
 
 from fimp.errors import FIMPError
@@ -15,6 +17,44 @@ KINDS = {
 }
 #: Which weights of the folder are used; the others are drawn anew.
 WEIGHTS = ("all", "none", "genes", "layers")
+
+
+#: What the files of a model end in; others in its folder change nothing.
+_SUFFIXES = (".json", ".safetensors", ".pt", ".bin", ".pkl", ".pickle", ".npz", ".parquet")
+
+
+@dataclass(frozen=True)
+class FileMark:
+    """The file or folder that a model's name stands for, as it was when it was used.
+
+    Attributes
+    ----------
+    path
+        Where it is, whatever folder the command is given in.
+    sha256
+        Of what is in it.
+    """
+
+    path: str
+    sha256: str
+
+    @classmethod
+    def of(cls, path: str | Path) -> FileMark:
+        """The mark of a file, or of the files of a folder; that of nothing where there is none."""
+        place = Path(path).expanduser().resolve()
+        found = sorted(one for one in place.iterdir() if one.suffix in _SUFFIXES) if place.is_dir() else [place]
+        stamps = tuple((one, one.stat().st_mtime_ns, one.stat().st_size) for one in found if one.is_file())
+        return cls(str(place), _digest(stamps))
+
+
+@lru_cache(maxsize=16)
+def _digest(stamps: tuple[tuple[Path, int, int], ...]) -> str:
+    out = hashlib.sha256()
+    for path, _, size in stamps:
+        out.update(f"{path.name} {size}\n".encode())
+        with path.open("rb") as file:
+            out.update(hashlib.file_digest(file, "sha256").digest())
+    return out.hexdigest()
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from fimp.data.subgraph import Subgraph
 from fimp.errors import FIMPError
-from fimp.models.checkpoints import KINDS, FoundationChoice, parse, split_names
+from fimp.models.checkpoints import KINDS, FileMark, FoundationChoice, parse, split_names
 
 if TYPE_CHECKING:
     from fimp.foundation import FoundationModel
@@ -187,7 +187,22 @@ class ModelChoice:
     @property
     def reads_files(self) -> bool:
         """Whether the model has files of its own, which may be damaged or not fit the data."""
-        return self.spec.foundation is not None or self.gene_table is not None
+        return self._path is not None
+
+    @property
+    def files(self) -> FileMark | None:
+        """These files, as they are now."""
+        return None if self._path is None else FileMark.of(self._path)
+
+    @property
+    def _path(self) -> str | None:
+        return self.gene_table if self.spec.foundation is None else self.spec.foundation.folder
+
+    def at(self, path: str) -> ModelChoice:
+        """The same with its files in another place."""
+        if self.spec.foundation is None:
+            return replace(self, gene_table=path)
+        return replace(self, spec=replace(self.spec, foundation=replace(self.spec.foundation, folder=path)))
 
     def for_data(self, values: int, agreement: float = 0.0) -> ModelChoice:
         """The same with dropout and reach decided, where none is given, by what was measured on training data.

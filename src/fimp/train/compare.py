@@ -126,15 +126,7 @@ class Comparison:
         """Configurations of all runs, in order."""
         _, threads = self._side_by_side()
         return [
-            replace(
-                self.config,
-                model=choice.name,
-                hyperparameters=choice.hyperparameters,
-                seed=seed,
-                threads=threads,
-            )
-            for seed in range(self.seeds)
-            for choice in self.choices
+            self.config.of(choice, seed=seed, threads=threads) for seed in range(self.seeds) for choice in self.choices
         ]
 
     def folder(self, config: RunConfig) -> Path:
@@ -263,7 +255,7 @@ def _check_same(found: RunConfig, wanted: RunConfig, folder: Path) -> None:
         other = asdict(found)[name]
         if name in ignored or other == value:
             continue
-        if isinstance(value, dict):
+        if isinstance(value, dict) and isinstance(other, dict):
             name, other, value = next((f"{name}.{k}", other[k], v) for k, v in value.items() if other[k] != v)
         raise FIMPError(
             f"{folder}: an earlier run had {name}={other!r}, this one has {value!r}; "

@@ -15,6 +15,7 @@ from torch_geometric.data import Data
 import fimp
 from fimp.data.cell_graph import CellReference
 from fimp.errors import FIMPError
+from fimp.models.checkpoints import FileMark
 from fimp.models.registry import Hyperparameters, ModelChoice, resolve
 from fimp.tasks.base import Network, Task, TaskKind, known_tasks
 from fimp.train.fit import TrainOptions
@@ -37,6 +38,8 @@ class RunConfig:
         How the data is read, the task's settings, and how the model is trained.
     model, hyperparameters
         The model.
+    files
+        The files that its name stands for, as they were; None where it stands for none.
     seed
         Seed of split, draws and weights.
     threads
@@ -54,6 +57,7 @@ class RunConfig:
     model: str
     hyperparameters: Hyperparameters
     seed: int
+    files: FileMark | None = None
     threads: int = 1
     planned_steps: int | None = None
     steps: int | None = None
@@ -63,7 +67,29 @@ class RunConfig:
     @property
     def choice(self) -> ModelChoice:
         """The model, understood."""
-        return replace(resolve(self.model), hyperparameters=self.hyperparameters)
+        choice = replace(resolve(self.model), hyperparameters=self.hyperparameters)
+        return choice if self.files is None else choice.at(self.files.path)
+
+    def of(self, choice: ModelChoice, **changes: Any) -> RunConfig:
+        """The same with another model."""
+        return replace(self, model=choice.name, hyperparameters=choice.hyperparameters, files=choice.files, **changes)
+
+    def check_files(self) -> None:
+        """Refuse to use a trained model with files other than those that it was trained with.
+
+        Raises
+        ------
+        FIMPError
+            If they are gone or were changed.
+        """
+        if self.files is None:
+            return
+        if not Path(self.files.path).exists():
+            raise FIMPError(f"{self.files.path}: gone, but {self.model} was trained with it; put it back")
+        if FileMark.of(self.files.path) != self.files:
+            raise FIMPError(
+                f"{self.files.path}: changed since {self.model} was trained with it; put it back, or train again"
+            )
 
     @property
     def kind(self) -> TaskKind:
@@ -103,6 +129,7 @@ class RunConfig:
                     "options": kind.options(**stored["options"]),
                     "train": TrainOptions(**stored["train"]),
                     "hyperparameters": Hyperparameters(**stored["hyperparameters"]),
+                    "files": FileMark(**stored["files"]) if stored.get("files") else None,
                 }
             )
         except FileNotFoundError as error:
