@@ -301,20 +301,3 @@ def test_counts_that_are_none_are_named(folder):
         model.tokenize(np.ones((1, 1)), ["TP53"])
     with pytest.raises(FIMPError, match=r"total has shape \[2\]"):
         model.tokenize(np.ones((1, 1)), ["ENSG5"], total=[1, 2])
-
-
-def test_tasks_on_cells_use_the_embeddings_of_genes_that_the_model_knows(folder):
-    genes = [next(iter(MEDIANS)), "unknown"]
-    measured = torch.zeros(2), torch.ones(2)
-    plain = fimp.foundation.load(folder).reader(genes, *measured)
-    assert "learned anew" in plain.notes[0]
-    model = fimp.foundation.load(with_dictionaries(folder))
-    reader = model.reader(genes, *measured)
-    row = model.gene_table[TOKENS[genes[0]]]
-    assert torch.equal(reader.tokenizer.gene.weight, torch.stack([row, row]))
-    assert "knows 1 of 2" in reader.notes[0]
-    reader.freeze()
-    plain.freeze()
-    assert not reader.tokenizer.gene.weight.requires_grad
-    assert plain.tokenizer.gene.weight.requires_grad
-    assert reader.tokenizer.slope.weight.requires_grad

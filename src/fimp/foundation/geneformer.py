@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from fimp.errors import FIMPError
 from fimp.foundation.base import FoundationModel, fill
-from fimp.foundation.cells import CellReader, TokenReader
+from fimp.foundation.cells import CellReader
+from fimp.foundation.geneformer_cells import GeneformerReader
 from fimp.foundation.hf import BERT_LAYER, Settings, model_type, naming, read_json, read_weights
 from fimp.foundation.pickles import read_pickle
 from fimp.foundation.registry import Family, register
@@ -23,6 +24,9 @@ from fimp.nn.transformer import ACTIVATIONS, StackConfig, TransformerStack
 
 #: Total to which upstream scales the counts of a cell before it divides them by medians.
 TARGET_SUM = 10_000.0
+
+#: Tokens at the ends of a cell in the second release.
+ENDS = ("<cls>", "<eos>")
 
 #: Stored by older releases of the transformers library, or parts that a masked-language model does not use.
 _KNOWN_UNUSED = ("*embeddings.position_ids", "*pooler.dense.*", "cls.seq_relationship.*")
@@ -80,22 +84,36 @@ class Geneformer(FoundationModel):
         return self.word_embedding.weight
 
     def reader(self, genes: Sequence[str], gene_mean: Tensor, gene_deviation: Tensor) -> CellReader:
-        """The model's embeddings of the genes that it knows, where the folder has a token dictionary.
+        """Cells by rank, where the folder has a token dictionary and medians (:class:`.GeneformerReader`).
 
-        What a value adds to them is learned with the task: the model itself knows ranks, which genes that are asked
-        for do not have. A gene that the dictionary lacks starts from the mean of the others.
+        Without them, embeddings of genes and values are learned with the task.
         """
-        if self.vocabulary is None:
+        if self.vocabulary is None or self.medians is None:
             reader = super().reader(genes, gene_mean, gene_deviation)
             reader.notes = ("genes: the folder has no token dictionary, so embeddings of genes are learned anew",)
             return reader
         match = self.match(genes)
+        names = {token: name for name, token in self.vocabulary.items()}
+        medians = torch.tensor([self.medians.get(names.get(int(token), ""), 0.0) for token in match.ids])
         ids, table = torch.from_numpy(match.ids), self.word_embedding.weight.detach()
-        rows = table[ids.clamp(min=0)]
-        rows[ids < 0] = table[ids[ids >= 0]].mean(0)
-        reader = TokenReader(self.stack.config.dim, gene_mean, gene_deviation, rows)
-        reader.notes = (match.report,)
-        return reader
+        words = table[ids.clamp(min=0)]
+        words[ids < 0] = table[ids[ids >= 0]].mean(0)
+        both = all(name in self.vocabulary for name in ENDS)
+        ends = table[[self.vocabulary[name] for name in ENDS]] if both else table[:0]
+        out = GeneformerReader(
+            words,
+            ends,
+            self.position_embedding.weight.detach(),
+            self.type_embedding.weight[0].detach(),
+            self.embedding_norm,
+            self.dropout,
+            (ids >= 0) & (medians > 0),
+            medians,
+            gene_mean,
+            gene_deviation,
+        )
+        out.notes = (match.report,)
+        return out
 
     @property
     def vocabulary_size(self) -> int:
@@ -248,7 +266,7 @@ class Geneformer(FoundationModel):
         tokens = np.array([vocabulary[genes[index]] for index in known])
         scaled = matrix[:, known] * TARGET_SUM / np.where(sums > 0, sums, 1.0)[:, None]
         scaled /= np.array([medians[genes[index]] for index in known])
-        ends = [vocabulary[name] for name in ("<cls>", "<eos>") if name in vocabulary]
+        ends = [vocabulary[name] for name in ENDS if name in vocabulary]
         first, last = (ends[:1], ends[1:]) if len(ends) == 2 else ([], [])
         most = min(max_tokens or self.max_tokens, self.max_tokens) - len(first) - len(last)
         ranks = [tokens[np.argsort(-row, kind="stable")[: min(int((row > 0).sum()), max(most, 0))]] for row in scaled]

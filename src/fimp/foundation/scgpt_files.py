@@ -21,7 +21,7 @@ def new_scgpt(
     layers: int = 4,
     heads: int = 4,
     hidden: int = 128,
-    dropout: float = 0.1,
+    dropout: float = 0.0,
 ) -> ScGPT:
     """An untrained model for some genes, which takes values as they are (``input_style`` ``log1p``).
 

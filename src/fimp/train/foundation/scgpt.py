@@ -34,7 +34,7 @@ class ScGPTSize:
     layers: int = 4
     heads: int = 4
     hidden: int = 128
-    dropout: float = 0.1
+    dropout: float = 0.0
 
     def __post_init__(self) -> None:
         # Sizes that do not fit together must come to light before anything is read or written.
@@ -100,7 +100,7 @@ def pretrain_scgpt(
     options: ExpressionOptions,
     train: TrainOptions,
     seed: int = 0,
-    lr: float = 1e-3,
+    lr: float = 3e-3,
     folder: Path | None = None,
     **arguments: Any,
 ) -> tuple[ScGPT, Fitted]:
