@@ -63,3 +63,18 @@ def test_figures_show_the_folder_alone():
     assert short_name("fimp:/long/way/to/scgpt,weights=none") == "fimp:scgpt,weights=none"
     assert short_name("fm:scgpt") == "fm:scgpt"
     assert short_name("gcn") == "gcn"
+
+
+def test_a_checkpoint_has_controls_like_any_model():
+    choice = resolve("fimp:a/b:no-edges,train=frozen")
+    assert (choice.control, choice.spec.foundation.folder, choice.spec.foundation.train) == (
+        "no-edges",
+        "a/b",
+        "frozen",
+    )
+    assert resolve("fimp:a/b:shuffled-edges").control == "shuffled-edges"
+    assert resolve("fimp:C:/models/a").spec.foundation.folder == "C:/models/a"
+    assert resolve("fimp:a,layers=-4:").control is None
+    assert short_name("fimp:a/b:no-edges,train=frozen") == "fimp:b:no-edges,train=frozen"
+    with pytest.raises(FIMPError, match="hears no neighbours anyway"):
+        resolve("fm:a/b:no-edges")

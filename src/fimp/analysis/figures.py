@@ -41,7 +41,8 @@ def comparison_figure(results: dict[str, Any], path: Path) -> None:
     axes = figure.subplots(1, max(1, len(shown)), sharey=True, squeeze=False)[0]
     for axis, metric in zip(axes, shown, strict=False):
         _metric_panel(axis, results, metric)
-    axes[0].set_yticks(range(len(names)), [short_name(name) for name in names])
+    short = [short_name(name) for name in names]
+    axes[0].set_yticks(range(len(names)), [a if short.count(a) == 1 else b for a, b in zip(short, names, strict=True)])
     axes[0].invert_yaxis()
     data = results["data"]
     seeds = max(row["n_seeds"] for row in summary)

@@ -236,7 +236,7 @@ def known_models() -> dict[str, ModelSpec]:
 
 
 def resolve(name: str, **changes: Any) -> ModelChoice:
-    """Understand a model's name, such as ``gcn`` or ``fimp-base:no-edges``.
+    """Understand a model's name, such as ``gcn``, ``fimp-base:no-edges`` or ``fimp:FOLDER:no-edges,train=frozen``.
 
     Parameters
     ----------
@@ -250,9 +250,12 @@ def resolve(name: str, **changes: Any) -> ModelChoice:
     FIMPError
         If the model, the control or a hyperparameter is unknown.
     """
-    spec, control, table = _foundation(name), "", None
+    plain, comma, options = name.partition(",")
+    base, _, control = plain.rpartition(":")
+    spec, table = (_foundation(base + comma + options, name), None) if control in CONTROLS else (None, None)
     if spec is None:
-        plain, _, options = name.partition(",")
+        spec, control = _foundation(name, name), ""
+    if spec is None:
         base, _, control = plain.partition(":")
         spec = _SPECS.get(base)
         table = _gene_table(name, options, spec)
@@ -285,11 +288,13 @@ def _gene_table(name: str, options: str, spec: ModelSpec | None) -> str | None:
     return value.strip()
 
 
-def _foundation(name: str) -> ModelSpec | None:
-    """The spec of ``fimp:FOLDER`` or ``fm:FOLDER``; None for another name."""
-    choice = parse(name)
+def _foundation(plain: str, name: str) -> ModelSpec | None:
+    """The spec of ``fimp:FOLDER`` or ``fm:FOLDER``, which goes by a name; None for anything else."""
+    choice = parse(plain)
     if choice is None:
         return None
+    if plain != name and not choice.graph:
+        raise FIMPError(f"--models: {name!r}: fm: hears no neighbours anyway; use fimp:, or leave out the control")
 
     def build(h: Hyperparameters, model: FoundationModel) -> Backbone:
         # That module builds on this one.
