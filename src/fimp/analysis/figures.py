@@ -100,7 +100,7 @@ def best_row(results: dict[str, Any], metric: str) -> str | None:
     return max(rows)[1] if rows else None
 
 
-def tuning_figure(reports: list[dict[str, Any]], grid: dict[str, tuple[float, ...]], path: Path) -> None:
+def tuning_figure(reports: list[dict[str, Any]], grid: dict[str, tuple[float | None, ...]], path: Path) -> None:
     """Draw every finished trial's score over each hyperparameter, a colour per model, the best ones ringed.
 
     Parameters
@@ -108,7 +108,7 @@ def tuning_figure(reports: list[dict[str, Any]], grid: dict[str, tuple[float, ..
     reports
         From :meth:`fimp.train.tune.Study.run`.
     grid
-        Values of each hyperparameter.
+        Values of each hyperparameter; None is what a rule decides from the data.
     path
         PNG to write.
     """
@@ -125,7 +125,7 @@ def tuning_figure(reports: list[dict[str, Any]], grid: dict[str, tuple[float, ..
             axis.plot(places, scores, "o", ms=3.5, color=colour, mec="white", mew=0.4, label=label)
             best = values.index(report["hyperparameters"][name]) + shift
             axis.plot([best], [report["score"]], "o", ms=7, mfc="none", mec=colour, mew=1.2)
-        axis.set_xticks(range(len(values)), [f"{value:g}" for value in values])
+        axis.set_xticks(range(len(values)), ["rule" if value is None else f"{value:g}" for value in values])
         axis.set_xlim(-0.5, len(values) - 0.5)
         axis.set_title(name.replace("_", " "), fontsize=9, color=_INK, loc="left")
         axis.grid(axis="y", color=_GRID, lw=0.8, zorder=0)

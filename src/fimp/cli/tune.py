@@ -24,7 +24,7 @@ app = typer.Typer(
 def tune(
     setup: Setup,
     models: Models = "mlp,gcn,fimp-base",
-    trials: Annotated[int, typer.Option(help="Points of the grid that every model tries.")] = 12,
+    trials: Annotated[int, typer.Option(help="Trials of every model: its defaults, then points of the grid.")] = 12,
     also: Annotated[
         list[str] | None, typer.Option(help="Further data, scored separately; the mean decides. Repeatable.")
     ] = None,
@@ -38,7 +38,10 @@ def tune(
         Path | None, typer.Option(help="Folder for the search; the same command goes on with an unfinished one.")
     ] = None,
 ) -> None:
-    """Search learning rate, dropout, attention dropout and weight decay on validation nodes."""
+    """Search learning rate, dropout, attention dropout and weight decay on validation nodes.
+
+    Every model tries its own defaults first, then the same points of one grid.
+    """
     started = time.monotonic()
     out = Path("fimp_results") / f"tune_{setup.task}" if out is None else out
     check_folder(out)
@@ -54,7 +57,7 @@ def tune(
     choices = [choice for choice in resolve_all(models) if choice.spec.trainable]
     if not choices:
         raise FIMPError(f"--models: nothing in {models!r} has hyperparameters; name a model that is trained")
-    points(trials, 0)
+    points(trials, 0, choices[0].hyperparameters)
     sources = [setup.source, *(also or [])]
     base = RunConfig(
         task=setup.task,
@@ -109,19 +112,23 @@ def _run(studies: list[Study], count: int) -> list[dict[str, Any]]:
     return [reports[index] for index in sorted(reports)]
 
 
+def _value(number: float | None) -> str:
+    return "by rule" if number is None else f"{number:g}"
+
+
 def _show(reports: list[dict[str, Any]], out: Path) -> None:
     """Print the best hyperparameters, and draw all trials."""
     from rich.console import Console
     from rich.table import Table
 
     from fimp.analysis.figures import tuning_figure
-    from fimp.train.tune import BEST, GRID
+    from fimp.train.tune import BEST, GRID, tried_grid
 
     table = Table("model", "validation", *GRID)
     for report in reports:
         best = report["hyperparameters"]
-        table.add_row(report["model"], f"{report['score']:.4f}", *(f"{best[name]:g}" for name in GRID))
+        table.add_row(report["model"], f"{report['score']:.4f}", *(_value(best[name]) for name in GRID))
     console = Console()
     console.print(table)
-    tuning_figure(reports, GRID, out / "tune.png")
+    tuning_figure(reports, tried_grid(reports), out / "tune.png")
     console.print(f"{out / BEST}, {out / 'tune.png'}: use them with `fimp compare --tuned {out}`", markup=False)

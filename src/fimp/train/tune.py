@@ -1,4 +1,4 @@
-"""Fair tuning: every model tries the same number of points of the same grid, and validation alone decides."""
+"""Fair tuning: every model tries its own defaults, then the same points of one grid, and validation alone decides."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import optuna
 
 #: The grid: what the paper searches (section 4), at standard values.
-GRID: dict[str, tuple[float, ...]] = {
+GRID: dict[str, tuple[float | None, ...]] = {
     "lr": (3e-4, 1e-3, 3e-3),
     "dropout": (0.0, 0.1, 0.3, 0.5),
     "attention_dropout": (0.0, 0.1, 0.3),
@@ -34,19 +34,43 @@ BEST = "best.json"
 STORAGE = "tune.db"
 
 
-def points(trials: int, seed: int) -> list[dict[str, float]]:
-    """The first ``trials`` points of the shuffled grid: the same ones for every model.
+#: Values of the hyperparameters in :data:`GRID`.
+Point = dict[str, float | None]
+
+
+def points(trials: int, seed: int, defaults: Hyperparameters) -> list[Point]:
+    """What a model tries: its own defaults, so that no search ends below them, then points of the shuffled grid.
+
+    Parameters
+    ----------
+    trials
+        How many; the points of the grid are the same for every model.
+    seed
+        Seed of their order.
+    defaults
+        The model's own.
 
     Raises
     ------
     FIMPError
         If the grid has fewer points, or none is asked for.
     """
-    grid = [dict(zip(GRID, values, strict=True)) for values in itertools.product(*GRID.values())]
+    grid: list[Point] = [dict(zip(GRID, values, strict=True)) for values in itertools.product(*GRID.values())]
     if not 1 <= trials <= len(grid):
         raise FIMPError(f"--trials: {trials} is outside 1 to {len(grid)}, the size of the grid; use 12, for instance")
     order = np.random.default_rng([seed, 23]).permutation(len(grid))
-    return [grid[index] for index in order[:trials]]
+    own: Point = {name: getattr(defaults, name) for name in GRID}
+    return [own, *(grid[index] for index in order if grid[index] != own)][:trials]
+
+
+def tried_grid(reports: list[dict[str, Any]]) -> dict[str, tuple[float | None, ...]]:
+    """Values of the grid, and those of defaults beside it that were tried; what is left to a rule comes first."""
+    trials = [trial["params"] for report in reports for trial in report["trials"]]
+    found = {name: {*values, *(params[name] for params in trials)} for name, values in GRID.items()}
+    return {
+        name: tuple(sorted(values, key=lambda value: -1.0 if value is None else value))
+        for name, values in found.items()
+    }
 
 
 @dataclass(frozen=True)
@@ -95,7 +119,7 @@ class Study:
                 study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
             elif trial.state != optuna.trial.TrialState.FAIL:
                 tried.append(trial.system_attrs["fixed_params"])
-        for point in points(self.trials, self.configs[0].seed):
+        for point in self._points():
             # Optuna's own check would skip points whose trial did not finish.
             if point not in tried:
                 study.enqueue_trial(point)
@@ -105,6 +129,9 @@ class Study:
                 return self._report(study)
             listener(1.0 - len(waiting) / self.trials, f"trial {self.trials - len(waiting) + 1} of {self.trials}")
             study.optimize(self._objective, n_trials=1)
+
+    def _points(self) -> list[Point]:
+        return points(self.trials, self.configs[0].seed, self.configs[0].hyperparameters)
 
     def _study(self, optuna: Any) -> optuna.Study:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -124,7 +151,9 @@ class Study:
     def _objective(self, trial: optuna.Trial) -> float:
         import optuna
 
-        point: dict[str, Any] = {name: trial.suggest_categorical(name, values) for name, values in GRID.items()}
+        own = self._points()[0]
+        choices = {name: list(dict.fromkeys([*values, own[name]])) for name, values in GRID.items()}
+        point: dict[str, Any] = {name: trial.suggest_categorical(name, values) for name, values in choices.items()}
         scores, reports = [], itertools.count(1)
 
         def report(score: float) -> None:
