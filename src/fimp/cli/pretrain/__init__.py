@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from fimp.cli.pretrain import scgpt
+from fimp.cli.pretrain import brainlm, scgpt
 
 app = typer.Typer(
     help="Pretrain a foundation model on data without a graph.", no_args_is_help=True, rich_markup_mode=None
@@ -17,3 +17,4 @@ def _family() -> None:
 
 
 app.command("scgpt")(scgpt.scgpt)
+app.command("brainlm")(brainlm.brainlm)
