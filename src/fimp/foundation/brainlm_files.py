@@ -13,6 +13,7 @@ from fimp.foundation.brainlm import MODEL_TYPE, BrainLM, sin_cos, tensor_names
 from fimp.foundation.folders import finite, new_folder, write_json
 from fimp.foundation.hf import Settings
 from fimp.foundation.scaling import write_scaling
+from fimp.nn.transformer import TransformerLayer
 
 #: Rows of upstream's tables of sines and cosines: the most patches of a region that it can read.
 MOST_PATCHES = 5000
@@ -20,6 +21,8 @@ MOST_PATCHES = 5000
 _INHERITED = {"image_size": 224, "num_channels": 3, "patch_size": 16, "norm_pix_loss": False}
 #: Standard deviation of new weights that are no linear maps.
 _STD = 0.02
+#: Factors on Glorot's queries and keys, and on torch's feed-forward branches; see :func:`_initialise`.
+_CONTRAST, _FEED_FORWARD = 2.0, 0.1
 
 
 def new_brainlm(
@@ -92,13 +95,30 @@ def new_brainlm(
         **_INHERITED,
     }
     model = BrainLM(Settings(config, Path("new BrainLM") / "config.json"))
-    nn.init.normal_(model.cls_token, std=_STD)
-    nn.init.normal_(model.decoder.mask_token, std=_STD)
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d):
-            # A filter over 65 tokens with torch's defaults would drown what attention says.
-            nn.init.normal_(module.weight, std=_STD)
+    _initialise(model)
     return model
+
+
+@torch.no_grad()
+def _initialise(model: BrainLM) -> None:
+    """Weights from which few recordings are enough to begin learning.
+
+    From unrelated weights attention is flat, every token hears the mean of all, and training stays where it predicts
+    zero. Queries and keys that are alike make tokens of one time or place hear each other from the start, and outputs
+    that transpose values hand on what they hear (after arXiv 2305.09828); small feed-forward branches let it through.
+    """
+    for parameter in (model.cls_token, model.decoder.mask_token, model.decoder.out.weight):
+        nn.init.normal_(parameter, std=_STD)
+    nn.init.zeros_(model.decoder.out.bias)
+    for layer in (*model.stack.layers, *model.decoder.stack.layers):
+        assert isinstance(layer, TransformerLayer)
+        assert layer.value_conv is not None
+        # A filter over 65 tokens with torch's defaults would drown what attention says.
+        nn.init.normal_(layer.value_conv.weight, std=_STD)
+        layer.q_proj.weight.mul_(_CONTRAST)
+        layer.k_proj.weight.copy_(layer.q_proj.weight)
+        layer.out_proj.weight.copy_(layer.v_proj.weight.T)
+        layer.linear2.weight.mul_(_FEED_FORWARD)
 
 
 def save_brainlm(model: BrainLM, folder: Path) -> None:

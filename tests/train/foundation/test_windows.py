@@ -107,7 +107,7 @@ def test_the_user_is_told_who_validates():
 def test_recordings_that_are_too_short_are_one_line():
     with pytest.raises(FIMPError, match=r"1\.npy: 19 volumes, wanted at least a window of 20"):
         RecordingWindows(made([50, 19], ["a", "b"]), OPTIONS, 0)
-    with pytest.raises(FIMPError, match="one subject, 44 volumes at most.*45 volumes"):
+    with pytest.raises(FIMPError, match=r"one subject, 44 volumes at most.*45 volumes"):
         RecordingWindows(made([44, 30], ["a", "a"]), OPTIONS, 0)
     RecordingWindows(made([45], ["a"]), OPTIONS, 0)
 
