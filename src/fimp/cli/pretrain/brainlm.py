@@ -33,7 +33,7 @@ def brainlm(
     epochs: Annotated[
         int | None, typer.Option(help="Passes over the windows; by default 60 (300 to 800 steps).")
     ] = None,
-    lr: running.LearningRate = 3e-3,
+    lr: running.LearningRate = 1e-3,
     batch_size: Annotated[int, typer.Option(help="Windows per training step.")] = 16,
     seed: running.Seed = 0,
     device: Device = "auto",

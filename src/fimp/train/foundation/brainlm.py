@@ -207,7 +207,7 @@ class BrainLMPretraining(MaskedPretraining):
 
 
 def train_brainlm(
-    task: BrainLMPretraining, train: TrainOptions, lr: float = 3e-3, folder: Path | None = None, **arguments: Any
+    task: BrainLMPretraining, train: TrainOptions, lr: float = 1e-3, folder: Path | None = None, **arguments: Any
 ) -> tuple[BrainLM, Fitted]:
     """Train the new model of a task.
 
@@ -236,7 +236,7 @@ def pretrain_brainlm(
     options: WindowOptions,
     train: TrainOptions,
     seed: int = 0,
-    lr: float = 3e-3,
+    lr: float = 1e-3,
     folder: Path | None = None,
     **arguments: Any,
 ) -> tuple[BrainLM, Fitted]:
