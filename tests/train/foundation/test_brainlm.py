@@ -93,9 +93,9 @@ def test_windows_go_through_the_model_in_parts_that_do_not_matter(task, monkeypa
 
 def test_pretraining_learns_what_recordings_share(recordings):
     model, fitted = pretrain_brainlm(
-        recordings, SIZE, OPTIONS, TrainOptions(epochs=60, batch_size=18, device="cpu"), lr=5e-3
+        recordings, SIZE, OPTIONS, TrainOptions(epochs=120, batch_size=18, device="cpu"), lr=5e-3
     )
-    assert fitted.steps == 60
+    assert fitted.steps == 120
     task = BrainLMPretraining(recordings, SIZE, OPTIONS, 0)
     assert evaluate(task, CHOICE, fitted.network, task.split["val"], TRAIN)["r2"] > 0.05
     assert model.config["num_brain_voxels"] == R
