@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from fimp.data.cells import load_cells
 from fimp.data.graphs import knn_graph
-from fimp.data.simulate import tissue
+from fimp.data.simulate import recording, tissue
 from fimp.errors import FIMPError
 
 
@@ -104,3 +104,30 @@ def test_the_reader_takes_it_as_raw_counts_with_coordinates():
 def test_sizes_that_do_not_fit_are_refused(sizes):
     with pytest.raises(FIMPError, match=f"{next(iter(sizes))}={next(iter(sizes.values()))}.*wanted"):
         tissue(**sizes)
+
+
+def test_a_recording_follows_its_connectome():
+    found = recording(n_regions=12, n_times=6000, coupling=0.4, seed=3)
+    assert found.signal.shape == (12, 6000)
+    assert found.signal.dtype == np.float32
+    assert found.xyz.shape == (12, 3)
+    assert np.abs(np.linalg.eigvals(found.connectome)).max() < 1
+    x = found.signal.astype(np.float64)
+    x -= x.mean(1, keepdims=True)
+    fitted = x[:, 1:] @ x[:, :-1].T @ np.linalg.inv(x[:, :-1] @ x[:, :-1].T)
+    assert np.abs(fitted - found.connectome).max() < 0.08
+
+
+def test_subjects_share_a_connectome_and_nothing_else():
+    one, same, other = (recording(n_regions=6, n_times=50, seed=1, subject=subject) for subject in (0, 0, 1))
+    assert np.array_equal(one.signal, same.signal)
+    assert np.array_equal(one.connectome, other.connectome)
+    assert np.array_equal(one.xyz, other.xyz)
+    assert not np.allclose(one.signal, other.signal)
+    assert not np.array_equal(one.xyz, recording(n_regions=6, n_times=50, seed=2).xyz)
+
+
+@pytest.mark.parametrize("sizes", [{"n_regions": 1}, {"n_times": 1}, {"coupling": 1.5}])
+def test_a_recording_of_impossible_size_is_an_error(sizes):
+    with pytest.raises(FIMPError, match="recording: n_regions"):
+        recording(**sizes)

@@ -10,6 +10,9 @@ from fimp.data.node_files import write_nodes
 from fimp.data.nodes import NodeOptions, read_nodes
 from fimp.data.options import CellOptions
 from fimp.data.pyg import PYG_DATASETS
+from fimp.data.recordings import Recording, Recordings, read_recordings
+from fimp.data.regions import Regions
+from fimp.data.scaling import RobustScale
 from fimp.data.splits import block_split, crop, random_split, section_split, split_nodes
 
 __all__ = [
@@ -21,6 +24,10 @@ __all__ = [
     "CellTokens",
     "Masking",
     "NodeOptions",
+    "Recording",
+    "Recordings",
+    "Regions",
+    "RobustScale",
     "TokenSampler",
     "adjacency_graph",
     "block_split",
@@ -33,6 +40,7 @@ __all__ = [
     "radius_graph",
     "random_split",
     "read_nodes",
+    "read_recordings",
     "section_split",
     "simulate",
     "split_nodes",

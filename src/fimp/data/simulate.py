@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,24 @@ from fimp.errors import FIMPError
 
 if TYPE_CHECKING:
     from anndata import AnnData
+
+
+class SimulatedRecording(NamedTuple):
+    """What :func:`recording` makes.
+
+    Attributes
+    ----------
+    signal
+        ``[R, T]`` float32, offsets of a scanner included.
+    xyz
+        Places of the regions in mm, ``[R, 3]``.
+    connectome
+        Entry ``[i, j]`` is what region i takes over from region j in one step, ``[R, R]``.
+    """
+
+    signal: NDArray[np.float32]
+    xyz: NDArray[np.float64]
+    connectome: NDArray[np.float64]
 
 
 def tissue(
@@ -80,6 +98,54 @@ def tissue(
     size = np.exp(0.25 * generator.standard_normal((n_cells, 1)))
     counts = generator.poisson(size * np.exp(log_rate))
     return _to_anndata(counts, cell_type, positions, sender, receiver)
+
+
+def recording(
+    n_regions: int = 40, n_times: int = 400, coupling: float = 0.5, seed: int = 0, subject: int = 0
+) -> SimulatedRecording:
+    """A brain recording by a linear stochastic model on a known connectome.
+
+    ``x(t + 1) = A x(t) + noise`` with ``A = 0.97 ((1 - c) I + c W)``, where W falls off exponentially with
+    distance (25 mm) and its rows sum to one: each region takes over a share c of its state from regions around it.
+
+    Parameters
+    ----------
+    n_regions, n_times
+        R and T.
+    coupling
+        The share c, from 0 to 1; at 0 regions know nothing of each other.
+    seed
+        Seed of places and connectome, which subjects of one seed share.
+    subject
+        Seed of the noise and of offsets.
+
+    Raises
+    ------
+    FIMPError
+        If sizes or the coupling are outside their ranges.
+    """
+    if n_regions < 2 or n_times < 2 or not 0.0 <= coupling <= 1.0:
+        raise FIMPError(
+            f"recording: n_regions={n_regions}, n_times={n_times}, coupling={coupling}; wanted at least 2 regions, 2 "
+            "times and a coupling from 0 to 1"
+        )
+    places = np.random.default_rng([seed, 12])
+    direction = places.standard_normal((n_regions, 3))
+    # Ellipsoid with about the half axes of a brain.
+    xyz = direction / np.linalg.norm(direction, axis=1, keepdims=True) * np.array([65.0, 85.0, 60.0])
+    distance = np.linalg.norm(xyz[:, None] - xyz[None], axis=2)
+    weight = np.exp(-distance / 25.0) * ~np.eye(n_regions, dtype=bool)
+    weight /= weight.sum(axis=1, keepdims=True)
+    # Rows sum to 0.97, so no eigenvalue is larger: the process is stable.
+    connectome = 0.97 * ((1.0 - coupling) * np.eye(n_regions) + coupling * weight)
+    generator = np.random.default_rng([seed, 13, subject])
+    warm_up = 100
+    noise = generator.standard_normal((warm_up + n_times, n_regions))
+    states = np.zeros((warm_up + n_times, n_regions))
+    for time in range(1, len(states)):
+        states[time] = connectome @ states[time - 1] + noise[time]
+    offset = generator.uniform(500.0, 1500.0, n_regions)
+    return SimulatedRecording((offset + 10.0 * states[warm_up:]).T.astype(np.float32), xyz, connectome)
 
 
 def _positions(count: int, generator: np.random.Generator) -> NDArray[np.float64]:

@@ -11,11 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fimp.data.scaling import RobustScale
 from fimp.errors import FIMPError
 from fimp.foundation.base import FoundationModel, fill
 from fimp.foundation.hf import BERT_LAYER, Settings, model_type, naming, read_json, read_weights
 from fimp.foundation.masking import Masked, mask_tokens, restore_tokens
 from fimp.foundation.registry import Family, register
+from fimp.foundation.scaling import read_scaling
 from fimp.nn.transformer import StackConfig, TransformerStack
 
 MODEL_TYPE = "brainlm_mae"
@@ -121,6 +123,12 @@ class BrainLM(FoundationModel):
     settings
         Content of ``config.json``.
 
+    Attributes
+    ----------
+    scaling
+        How the signals were prepared that it was trained on, where that is known: ``scaling.prepare(signal)`` makes
+        what :meth:`embed` takes. Published checkpoints do not say.
+
     Raises
     ------
     FIMPError
@@ -149,6 +157,7 @@ class BrainLM(FoundationModel):
                 f"'decoder_hidden_size' is {decoder.dim} and 'hidden_size' {dim}; upstream's decoder needs them equal"
             )
         self.decoder = BrainLMDecoder(dim, decoder, self.patch, settings.get("use_tanh_decoder", bool, False))
+        self.scaling: RobustScale | None = None
 
     def embed(self, signal: Tensor, xyz: Tensor | None) -> Tensor:
         """Tokens of recordings in their natural order.
@@ -285,7 +294,8 @@ def load(folder: Path) -> BrainLM:
     with naming(settings.path):
         model = BrainLM(settings)
     state, source = read_weights(folder)
-    fill(model, state, _names(model), source=source, known_unused=_UNUSED)
+    fill(model, state, tensor_names(model), source=source, known_unused=_UNUSED)
+    model.scaling = read_scaling(folder)
     return model
 
 
@@ -322,7 +332,7 @@ def _kernel(settings: Settings) -> int | None:
     return settings.get("conv_kernel_size", int, 65)
 
 
-def _names(model: BrainLM) -> Mapping[str, str]:
+def tensor_names(model: BrainLM) -> Mapping[str, str]:
     """For every weight of the model its name in the file."""
     names = {}
     for own in model.state_dict():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from fimp.cli.pretrain import scgpt, vit
+from fimp.cli.pretrain import brainlm, scgpt, vit
 
 app = typer.Typer(
     help="Pretrain a foundation model on data without a graph.", no_args_is_help=True, rich_markup_mode=None
@@ -17,4 +17,5 @@ def _family() -> None:
 
 
 app.command("scgpt")(scgpt.scgpt)
+app.command("brainlm")(brainlm.brainlm)
 app.command("vit")(vit.vit)

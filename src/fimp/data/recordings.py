@@ -1,0 +1,191 @@
+"""Parcellated brain recordings: a folder of files and a table of regions become one checked collection."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fimp.data.recording_files import READERS, Stored, read_recording_file
+from fimp.data.regions import REGION_TABLE, Regions, read_regions
+from fimp.data.scaling import unusable_regions
+from fimp.errors import FIMPError
+
+#: Regions that a note names, and recordings that have one of their own, before it stops.
+_NAMED_REGIONS, _NAMED_FILES = 3, 5
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One recording, in the units of its file.
+
+    Attributes
+    ----------
+    name
+        Its file.
+    subject
+        Who was recorded.
+    signal
+        ``[R, T]``; may hold NaN, which :func:`fimp.data.scaling.centred` takes care of.
+    tr
+        Seconds per volume, where it is known.
+    dataset
+        Where it comes from, where that is known.
+    """
+
+    name: str
+    subject: str
+    signal: NDArray[np.floating]
+    tr: float | None = None
+    dataset: str | None = None
+
+
+@dataclass(frozen=True)
+class Recordings:
+    """Recordings of the same regions.
+
+    Attributes
+    ----------
+    name
+        For messages.
+    recordings
+        At least one; lengths and repetition times may differ.
+    regions
+        What the rows of every signal are.
+    notes
+        Remarks for the user.
+    """
+
+    name: str
+    recordings: tuple[Recording, ...]
+    regions: Regions
+    notes: tuple[str, ...] = ()
+
+    @property
+    def subjects(self) -> NDArray[np.int64]:
+        """The number of each recording's subject, subjects in alphabetical order."""
+        codes: NDArray[np.int64] = np.unique([item.subject for item in self.recordings], return_inverse=True)[1]
+        return codes
+
+
+def read_recordings(source: str | Path | Sequence[str | Path], regions: str | Path | None = None) -> Recordings:
+    """Read parcellated recordings and the table of their regions.
+
+    Parameters
+    ----------
+    source
+        A folder, a file or several files: .npz, .npy, .csv, .tsv, .mat, .h5 or .hdf5, one recording each
+        (:func:`fimp.data.recording_files.read_recording_file`). Of a folder, files in folders below it are not read.
+        Signals are ``[regions, time]``, or ``[time, regions]`` where the number of regions says so. A file that does
+        not name its subject has the one of a name like ``sub-01_run-2``, and is a subject of its own otherwise.
+    regions
+        Table of regions (:func:`fimp.data.regions.read_regions`); ``regions.csv`` beside the files by default.
+
+    Raises
+    ------
+    FIMPError
+        If a file is missing or cannot be used, signals do not fit the table, or two files hold the same signal.
+    """
+    paths, folder, name = _files(source)
+    table = folder / REGION_TABLE if regions is None else Path(regions).expanduser()
+    if not table.is_file():
+        where = "beside the recordings" if regions is None else "there"
+        raise FIMPError(
+            f"{table}: no table of regions {where}; wanted a .csv file with columns x, y, z and a row per region, "
+            f"named {REGION_TABLE} or given by --regions"
+        )
+    paths = [path for path in paths if not path.exists() or not path.samefile(table)]
+    if not paths:
+        raise FIMPError(f"{name}: no recordings; wanted files of type {', '.join(READERS)} in the folder itself")
+    found = read_regions(table)
+    items, turned, square = [], 0, 0
+    for path in paths:
+        stored = read_recording_file(path)
+        signal = _oriented(stored.signal, len(found), path, table)
+        turned += signal is not stored.signal
+        square += signal.shape[0] == signal.shape[1]
+        items.append(_recording(stored, signal, path))
+    _check_distinct(items)
+    notes = [f"{turned} files hold [time, regions] and were transposed"] if turned else []
+    notes += [f"{square} files have as many volumes as regions; rows were taken for regions"] if square else []
+    return Recordings(name, tuple(items), found, (*notes, *_times(items), *_useless(items, found)))
+
+
+def _files(source: str | Path | Sequence[str | Path]) -> tuple[list[Path], Path, str]:
+    """The files to read, the folder where their table of regions is looked for, and what to call them."""
+    if isinstance(source, (str, Path)):
+        path = Path(source).expanduser()
+        if path.is_dir():
+            kept = (item for item in path.iterdir() if item.is_file() and not item.name.startswith("."))
+            files = sorted(item for item in kept if item.suffix.lower() in READERS and item.name != REGION_TABLE)
+            return files, path, str(source)
+        source, name = [source], str(source)
+    else:
+        name = f"{len(source)} files"
+    files = [Path(item).expanduser() for item in source]
+    for path in files:
+        if not path.is_file():
+            raise FIMPError(f"{path}: no such file; give a folder or files of recordings")
+        if path.suffix.lower() not in READERS:
+            raise FIMPError(f"{path}: files of type {path.suffix!r} are not read; wanted {', '.join(READERS)}")
+    return files, files[0].parent if files else Path(), name
+
+
+def _oriented(signal: NDArray[np.floating], regions: int, path: Path, table: Path) -> NDArray[np.floating]:
+    """The signal as ``[R, T]``; the same array where it was."""
+    rows, columns = signal.shape
+    if regions not in (rows, columns):
+        raise FIMPError(
+            f"{path}: signal has shape [{rows}, {columns}], wanted [{regions}, time], as {table} has {regions} "
+            "regions; give the table of this parcellation, or move the file elsewhere if it is no recording"
+        )
+    signal = signal if rows == regions else signal.T
+    if signal.shape[1] < 2:
+        raise FIMPError(f"{path}: signal has {signal.shape[1]} volumes, wanted a recording; move it elsewhere")
+    return signal
+
+
+def _recording(stored: Stored, signal: NDArray[np.floating], path: Path) -> Recording:
+    """A recording with the subject that its file, or the file's name in the manner of BIDS, tells."""
+    named = re.match(r"sub-[A-Za-z0-9]+", path.stem)
+    subject = stored.subject or (named[0] if named else path.stem)
+    return Recording(str(path), subject, signal, stored.tr, stored.dataset)
+
+
+def _check_distinct(items: Sequence[Recording]) -> None:
+    """A recording that is there twice could be in two parts of a split."""
+    seen: dict[tuple[int, ...], Recording] = {}
+    for item in items:
+        # Files may differ in precision, as copies in text do; what is no number compares as zero does.
+        key = (*item.signal.shape, hash(np.nan_to_num(item.signal[:, :64].astype(np.float32)).tobytes()))
+        if key in seen and np.allclose(item.signal, seen[key].signal, rtol=1e-6, atol=0.0, equal_nan=True):
+            raise FIMPError(f"{item.name}: holds the same signal as {seen[key].name}; remove one of them")
+        seen[key] = item
+
+
+def _times(items: Sequence[Recording]) -> list[str]:
+    """A remark on repetition times where they differ."""
+    times = sorted({item.tr for item in items if item.tr is not None})
+    if len(times) < 2:
+        return []
+    return [f"repetition times differ ({', '.join(f'{tr:g}' for tr in times[:5])} s); signals are not resampled"]
+
+
+def _useless(items: Sequence[Recording], regions: Regions) -> list[str]:
+    """A remark on every recording with regions that say nothing."""
+    notes = []
+    for item in items:
+        rows = np.flatnonzero(unusable_regions(item.signal))
+        if len(rows) == len(regions):
+            raise FIMPError(f"{item.name}: all regions are constant or have NaN, wanted a signal; remove the file")
+        if len(rows):
+            names = ", ".join(regions.names[row] for row in rows[:_NAMED_REGIONS])
+            more = " ..." if len(rows) > _NAMED_REGIONS else ""
+            file = Path(item.name).name
+            notes.append(f"{file}: {len(rows)} regions, constant or with NaN, count as zero ({names}{more})")
+    left = len(notes) - _NAMED_FILES
+    return [*notes[:_NAMED_FILES], *([f"{left} more recordings have such regions"] if left > 0 else [])]
