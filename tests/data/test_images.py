@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fimp.data.images import decode, find_images, read_pixels
+from fimp.data.images import decode, find_images
 from fimp.errors import FIMPError
 
 
@@ -81,37 +81,7 @@ def test_the_middle_of_a_wide_image_is_kept(tmp_path):
     assert (decode(tmp_path / "a.png", 8) == 200).all()
 
 
-def damaged(path):
-    path.write_bytes(picture(path).read_bytes()[:60])
-    return path
-
-
-def test_broken_images_are_counted_or_stop(tmp_path):
-    paths = [picture(tmp_path / "a.png"), damaged(tmp_path / "b.png"), picture(tmp_path / "c.jpg")]
-    pixels = read_pixels(paths, 8)
-    assert pixels.paths == [paths[0], paths[2]]
-    assert [path for path, _ in pixels.broken] == [paths[1]]
-    assert np.array_equal(pixels.array[1], decode(paths[2], 8))
-    with pytest.raises(FIMPError, match=r"b\.png: not readable as an image .*--on-error skip"):
-        read_pixels(paths, 8, on_error="fail")
-    with pytest.raises(FIMPError, match="none of 1 images"):
-        read_pixels([paths[1]], 8)
-
-
 def test_values_without_a_range_are_refused(tmp_path):
     Image.fromarray(np.ones((8, 8), np.float32)).save(tmp_path / "a.tif")
     with pytest.raises(FIMPError, match="mode F"):
         decode(tmp_path / "a.tif", 8)
-
-
-def test_pixels_in_a_file_are_the_same(tmp_path):
-    paths = [picture(tmp_path / f"{index}.png", size=(10 + index, 9)) for index in range(3)]
-    inside, outside = read_pixels(paths, 8), read_pixels(paths, 8, tmp_path / "pixels")
-    assert isinstance(outside.array, np.memmap)
-    assert np.array_equal(inside.array, outside.array)
-
-
-@pytest.mark.parametrize(("size", "on_error", "message"), [(0, "skip", "image size 0"), (8, "ignore", "--on-error")])
-def test_arguments(tmp_path, size, on_error, message):
-    with pytest.raises(FIMPError, match=message):
-        read_pixels([picture(tmp_path / "a.png")], size, on_error=on_error)

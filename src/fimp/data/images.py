@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,25 +17,6 @@ from fimp.errors import FIMPError
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp")
 #: Images in one go of the decoding threads: results wait for each other, so memory is bounded by this.
 _AHEAD = 256
-
-
-@dataclass(frozen=True)
-class Pixels:
-    """Decoded images.
-
-    Attributes
-    ----------
-    array
-        ``[N, size, size, 3]`` uint8, in memory or in a file.
-    paths
-        Where each comes from, N of them.
-    broken
-        Files that could not be decoded, with the reason; they have no row in ``array``.
-    """
-
-    array: NDArray[np.uint8]
-    paths: list[Path]
-    broken: list[tuple[Path, str]]
 
 
 def find_images(source: str | Path) -> list[Path]:
@@ -128,57 +108,9 @@ def _in_colour(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def read_pixels(
-    paths: Sequence[Path],
-    size: int,
-    file: Path | None = None,
-    on_error: str = "skip",
-    listener: Callable[[float], None] | None = None,
-) -> Pixels:
-    """Decode images to squares of one size.
+def decode_all(paths: Sequence[Path], size: int) -> Iterator[tuple[Path, NDArray[np.uint8] | FIMPError]]:
+    """Decode images in threads, in their order: each path with ``[size, size, 3]``, or with what is wrong with it."""
 
-    Parameters
-    ----------
-    paths
-        The files.
-    size
-        Side, in pixels.
-    file
-        Where pixels are kept, outside memory; by default they are kept in memory.
-    on_error
-        What to do with a file that cannot be decoded: ``skip`` it, or ``fail``.
-    listener
-        Called with the share that is done.
-
-    Raises
-    ------
-    FIMPError
-        If ``on_error`` is neither; if a file cannot be decoded and ``on_error`` is ``fail``, or none can.
-    """
-    if on_error not in ("skip", "fail"):
-        raise FIMPError(f"--on-error: {on_error!r} is unknown; use skip or fail")
-    if size < 1:
-        raise FIMPError(f"image size {size} is below 1; use 64, for instance")
-    shape = (len(paths), size, size, 3)
-    array: NDArray[np.uint8] = np.zeros(shape, np.uint8) if file is None else np.memmap(file, np.uint8, "w+", 0, shape)
-    kept: list[Path] = []
-    broken: list[tuple[Path, str]] = []
-    for done, (path, result) in enumerate(_decoded(paths, size), 1):
-        if isinstance(result, FIMPError):
-            if on_error == "fail":
-                raise FIMPError(f"{result}; --on-error skip leaves such files out") from result
-            broken.append((path, str(result)))
-        else:
-            array[len(kept)] = result
-            kept.append(path)
-        if listener is not None and done % _AHEAD == 0:
-            listener(done / len(paths))
-    if not kept:
-        raise FIMPError(f"none of {len(paths)} images can be read; the first: {broken[0][1]}")
-    return Pixels(array[: len(kept)], kept, broken)
-
-
-def _decoded(paths: Sequence[Path], size: int) -> Iterator[tuple[Path, NDArray[np.uint8] | FIMPError]]:
     def one(path: Path) -> NDArray[np.uint8] | FIMPError:
         try:
             return decode(path, size)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -45,7 +44,8 @@ def vit(
     """
     running.check(out, lr, seed)
 
-    from fimp.data.images import find_images, read_pixels
+    from fimp.data.images import find_images
+    from fimp.data.pixels import read_pixels
     from fimp.foundation.vit_mae import save_vit_mae
     from fimp.train.fit import TrainOptions
     from fimp.train.foundation.vit import ViTSize, pretrain_vit
@@ -53,17 +53,13 @@ def vit(
     size = ViTSize(image_size, patch_size, dim, layers, heads, hidden, decoder_dim, decoder_layers, mask_ratio, dropout)
     train = TrainOptions(epochs=epochs, batch_size=batch_size, device=device, precision=precision)
     paths = find_images(data)
-    with tempfile.TemporaryDirectory(prefix="fimp-") as temporary:
-        with running.bar("reading images") as listener:
-            pixels = read_pixels(
-                paths, size.decoded, Path(temporary) / "pixels", on_error, lambda share: listener(share, "")
-            )
-        notes = [f"{len(pixels.broken)} images left out, the first: {pixels.broken[0][1]}"] if pixels.broken else []
+    with running.bar("reading images") as listener:
+        pixels = read_pixels(paths, size.decoded, on_error, lambda share: listener(share, ""))
+    notes = [f"{len(pixels.broken)} images left out, the first: {pixels.broken[0]}"] if pixels.broken else []
 
-        def run(folder: Path, **arguments: Any) -> tuple[running.Save, Fitted]:
-            model, fitted = pretrain_vit(pixels, size, train, seed, lr, folder, **arguments)
-            return lambda place: save_vit_mae(model, place), fitted
+    def run(folder: Path, **arguments: Any) -> tuple[running.Save, Fitted]:
+        model, fitted = pretrain_vit(pixels, size, train, seed, lr, folder, **arguments)
+        return lambda place: save_vit_mae(model, place), fitted
 
-        images = [(str(path), path.stat().st_size) for path in pixels.paths]
-        given = {"images": images, "size": vars(size), "train": vars(train), "lr": lr, "seed": seed}
-        running.pretrain(out, given, f"{data}: {len(images):,} images", notes, run)
+    given = {"images": pixels.file.name, "size": vars(size), "train": vars(train), "lr": lr, "seed": seed}
+    running.pretrain(out, given, f"{data}: {len(pixels):,} images", notes, run)

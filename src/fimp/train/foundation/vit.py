@@ -12,17 +12,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fimp.data.hashing import hash_uniform
-from fimp.data.images import Pixels
-from fimp.data.masking import EVALUATION
+from fimp.data.pixels import Pixels, colours, with_margin
 from fimp.data.subgraph import Subgraph
 from fimp.foundation.vit_mae import ViTMAE, new_vit_mae
 from fimp.models.registry import ModelChoice
 from fimp.tasks.base import Network
 from fimp.train.fit import Fitted, TrainOptions
 from fimp.train.foundation.masked import Filled, MaskedPretraining, fit_new
-
-#: Images whose colours are measured.
-_MEASURED = 4096
 
 
 @dataclass(frozen=True)
@@ -51,7 +47,7 @@ class ViTSize:
     @property
     def decoded(self) -> int:
         """Side of the images that training crops its squares from."""
-        return self.image_size + self.image_size // 8
+        return with_margin(self.image_size)
 
 
 class Views(NamedTuple):
@@ -91,30 +87,20 @@ class ViTPretraining(MaskedPretraining):
     """
 
     def __init__(self, pixels: Pixels, size: ViTSize, seed: int) -> None:
-        super().__init__(len(pixels.paths), seed)
-        self.pixels, self.size = pixels.array, size
+        super().__init__(len(pixels), seed)
+        self.pixels, self.size = pixels, size
 
     def inputs(self, nodes: NDArray[np.int64], epoch: int) -> Views:
         """Views of some images in an epoch."""
         side, patches = self.size.image_size, (self.size.image_size // self.size.patch_size) ** 2
-        room = self.pixels.shape[1] - side
-        top, left, mirrored = np.full((3, len(nodes)), room // 2)
-        if epoch == EVALUATION:
-            mirrored = np.zeros(len(nodes), int)
-        else:
-            draws = hash_uniform(self.seed, 41, epoch, nodes[:, None], np.arange(3)).T
-            (top, left), mirrored = (draws[:2] * (room + 1)).astype(int), (draws[2] < 0.5).astype(int)
-        out = np.empty((len(nodes), side, side, 3), np.uint8)
-        for place, (node, y, x, flip) in enumerate(zip(nodes, top, left, mirrored, strict=True)):
-            view = self.pixels[node, y : y + side, x : x + side]
-            out[place] = view[:, ::-1] if flip else view
+        views = torch.from_numpy(self.pixels.views(nodes, side, epoch, self.seed)).permute(0, 3, 1, 2)
         noise = hash_uniform(self.seed, 42, epoch, nodes[:, None], np.arange(patches))
-        return Views(torch.from_numpy(out).permute(0, 3, 1, 2), torch.from_numpy(noise).float())
+        return Views(views, torch.from_numpy(noise).float())
 
     def network(self, choice: ModelChoice) -> _ViTNetwork:
         """A new model, normalised by the colours of training images."""
         model = self.size.build()
-        mean, std = _colours(self.pixels, self.split["train"])
+        mean, std = colours(self.pixels, self.split["train"])
         model.vit.images = model.vit.images._replace(mean=mean, std=std)
         return _ViTNetwork(model)
 
@@ -128,18 +114,6 @@ class _ViTNetwork(Network):
         images = self.autoencoder.vit.images
         mean, std = (views.noise.new_tensor(part)[:, None, None] for part in (images.mean, images.std))
         return Filled(*self.autoencoder((views.pixels / 255 - mean) / std, views.noise))
-
-
-def _colours(pixels: NDArray[np.uint8], nodes: NDArray[np.int64]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel, over an even choice of images; a channel that is constant has 1."""
-    chosen = nodes[:: -(-len(nodes) // _MEASURED)]
-    first = second = np.zeros(3)
-    for node in chosen:
-        values = pixels[node].reshape(-1, 3) / 255.0
-        first, second = first + values.mean(0), second + np.square(values).mean(0)
-    mean = first / len(chosen)
-    std = np.sqrt(np.maximum(second / len(chosen) - mean**2, 0.0))
-    return tuple(mean.tolist()), tuple(np.where(std > 1e-3, std, 1.0).tolist())
 
 
 def pretrain_vit(
@@ -156,7 +130,7 @@ def pretrain_vit(
     Parameters
     ----------
     pixels
-        The images, from :func:`fimp.data.images.read_pixels` with side ``size.decoded``.
+        The images, from :func:`fimp.data.pixels.read_pixels` with side ``size.decoded``.
     size, train, seed
         Sizes of the model, training, and seed of everything that is drawn.
     lr
