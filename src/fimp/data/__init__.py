@@ -4,6 +4,7 @@ from fimp.data import simulate
 from fimp.data.cell_graph import CellGraph, CellReference
 from fimp.data.cells import load_cells
 from fimp.data.datasets import DATASETS, load_dataset
+from fimp.data.geography import geographic_graph, unit_vectors
 from fimp.data.graphs import adjacency_graph, delaunay_graph, expression_graph, knn_graph, radius_graph
 from fimp.data.masking import CellTokens, Masking, TokenSampler
 from fimp.data.node_files import write_nodes
@@ -34,6 +35,7 @@ __all__ = [
     "crop",
     "delaunay_graph",
     "expression_graph",
+    "geographic_graph",
     "knn_graph",
     "load_cells",
     "load_dataset",
@@ -44,5 +46,6 @@ __all__ = [
     "section_split",
     "simulate",
     "split_nodes",
+    "unit_vectors",
     "write_nodes",
 ]
