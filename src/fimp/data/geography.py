@@ -103,10 +103,7 @@ def geographic_graph(
         raise FIMPError(f"max_neighbors is {max_neighbors}, wanted at least 1; use 8, for instance")
     spots = _spots(*_checked(latitude, longitude))
     count = len(spots.of_node)
-    if place is None:
-        group = np.full(count, -1, dtype=np.int64)
-    else:
-        group = _groups(place, count)
+    group = np.full(count, -1, dtype=np.int64) if place is None else _groups(place, count)
     mates = _mates(group)
     limit = 2.0 * np.sin(min(radius_miles / EARTH_MILES, np.pi) / 2.0) + _SAME
     start, near = _nearest(spots, limit, min(max_neighbors, count - 1) + 1)
