@@ -10,6 +10,8 @@ from fimp.data.masking import CellTokens, Masking, TokenSampler
 from fimp.data.node_files import write_nodes
 from fimp.data.nodes import NodeOptions, read_nodes
 from fimp.data.options import CellOptions
+from fimp.data.place_splits import split_places
+from fimp.data.places import PlaceOptions, read_places
 from fimp.data.pyg import PYG_DATASETS
 from fimp.data.recordings import Recording, Recordings, read_recordings
 from fimp.data.regions import Regions
@@ -25,6 +27,7 @@ __all__ = [
     "CellTokens",
     "Masking",
     "NodeOptions",
+    "PlaceOptions",
     "Recording",
     "Recordings",
     "Regions",
@@ -42,10 +45,12 @@ __all__ = [
     "radius_graph",
     "random_split",
     "read_nodes",
+    "read_places",
     "read_recordings",
     "section_split",
     "simulate",
     "split_nodes",
+    "split_places",
     "unit_vectors",
     "write_nodes",
 ]

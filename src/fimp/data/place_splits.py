@@ -109,7 +109,7 @@ def _deal(units: NDArray[np.int64], seed: int) -> tuple[NDArray[np.int64], ...]:
 
 
 def _dealt(sizes: NDArray[np.int64], order: NDArray[np.int64]) -> tuple[NDArray[np.int64], float]:
-    """The part of each unit, dealt in this order so that none is left without, and the squared distance to the shares."""
+    """The part of each unit, dealt in this order so that none is empty, and the squared distance to the shares."""
     part = np.empty(len(sizes), dtype=np.int64)
     lacking = np.array(SHARES) * sizes.sum()
     empty = np.ones(len(_PARTS), dtype=bool)

@@ -147,8 +147,8 @@ def _coordinates(table: PlaceTable) -> tuple[NDArray[np.float64], NDArray[np.boo
         notes.append(f"coordinates of {found:,} images from their EXIF data")
     if missing.all():
         raise FIMPError(
-            f"{table.name}: no image has coordinates (columns: {listed(table.columns) or 'none'}; none in EXIF data either); wanted columns "
-            "latitude and longitude in degrees"
+            f"{table.name}: no image has coordinates (columns: {listed(table.columns) or 'none'}; none in EXIF data "
+            "either); wanted columns latitude and longitude in degrees"
         )
     return where, missing, notes
 
