@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fimp.data.images import decode, find_images
+from fimp.data.images import decode, find_images, gps_position
 from fimp.errors import FIMPError
 
 
@@ -79,6 +79,35 @@ def test_the_middle_of_a_wide_image_is_kept(tmp_path):
     pixels[:, 8:16] = 200
     Image.fromarray(pixels).save(tmp_path / "a.png")
     assert (decode(tmp_path / "a.png", 8) == 200).all()
+
+
+def located(path, gps):
+    exif = Image.Exif()
+    exif[0x8825] = gps
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (8, 8)).save(path, exif=exif)
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp"])
+def test_exif_tells_where_an_image_was_taken(tmp_path, name):
+    path = located(tmp_path / name, {1: "S", 2: (33.0, 30.0, 36.0), 3: "E", 4: (151.0, 12.0, 0.0)})
+    assert gps_position(path) == pytest.approx((-33.51, 151.2))
+
+
+@pytest.mark.parametrize(
+    "gps",
+    [
+        {},
+        {1: "N", 2: (1.0, 0.0, 0.0)},
+        {1: "N", 2: (1.0, 0.0), 3: "E", 4: (1.0, 0.0, 0.0)},
+        {1: "N", 2: (91.0, 0.0, 0.0), 3: "E", 4: (1.0, 0.0, 0.0)},
+    ],
+)
+def test_no_position_or_an_impossible_one_is_none(tmp_path, gps):
+    assert gps_position(located(tmp_path / "a.jpg", gps)) is None
+    assert gps_position(damaged(tmp_path / "b.png")) is None
+    assert gps_position(tmp_path / "lost.png") is None
 
 
 def test_values_without_a_range_are_refused(tmp_path):

@@ -6,6 +6,7 @@ import csv
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import SupportsFloat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,8 @@ from fimp.errors import FIMPError
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp")
 #: Images in one go of the decoding threads: results wait for each other, so memory is bounded by this.
 _AHEAD = 256
+#: The part of EXIF data that says where an image was taken.
+_GPS = 0x8825
 
 
 def find_images(source: str | Path) -> list[Path]:
@@ -97,6 +100,38 @@ def decode(path: Path, size: int) -> NDArray[np.uint8]:
     except Exception as error:
         reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise FIMPError(f"{path}: not readable as an image ({reason}); fetch it again, or leave it out") from error
+
+
+def gps_position(path: Path) -> tuple[float, float] | None:
+    """Latitude and longitude in degrees that EXIF data of an image give, without decoding it.
+
+    Parameters
+    ----------
+    path
+        JPEG, PNG, TIFF or WebP.
+
+    Returns
+    -------
+    tuple or None
+        None where the file is no image, or has no position or an impossible one.
+    """
+    # What damaged EXIF data raise depends on the byte that is wrong; such a position is as good as none.
+    try:
+        with Image.open(path) as opened:
+            tags = opened.getexif().get_ifd(_GPS)
+        latitude = _degrees(tags[2], tags[1], "S")
+        longitude = _degrees(tags[4], tags[3], "W")
+    except Exception:
+        return None
+    return (latitude, longitude) if abs(latitude) <= 90.0 and abs(longitude) <= 180.0 else None
+
+
+def _degrees(parts: Sequence[SupportsFloat], side: str | bytes, negative: str) -> float:
+    """Degrees from degrees, minutes and seconds."""
+    whole, minutes, seconds = (float(part) for part in parts)
+    letter = side.decode("ascii") if isinstance(side, bytes) else side
+    value = whole + minutes / 60.0 + seconds / 3600.0
+    return -value if letter.strip("\0 ").upper() == negative else value
 
 
 def _in_colour(image: Image.Image) -> Image.Image:
