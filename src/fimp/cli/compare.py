@@ -21,7 +21,11 @@ app = typer.Typer(help="Train models on a task and tabulate the results.", no_ar
 
 # Flags of every command that trains.
 Models = Annotated[
-    str, typer.Option(help="Comma-separated models; `:no-edges` after one removes its edges; fimp:FOLDER, fm:FOLDER.")
+    str | None,
+    typer.Option(
+        help="Comma-separated models; `:no-edges` after one removes its edges; fimp:FOLDER, fm:FOLDER. "
+        "By default a few that suit the task."
+    ),
 ]
 Epochs = Annotated[int | None, typer.Option(help="Passes over the training nodes; by default 60 (300 to 800 steps).")]
 MaxMinutes = Annotated[float | None, typer.Option(help="Time for the whole command, evaluation included.")]
@@ -33,7 +37,7 @@ Jobs = Annotated[int | None, typer.Option(help="Runs side by side; by default on
 
 def compare(
     setup: Setup,
-    models: Models = "mean,mlp,gcn,fimp-base",
+    models: Models = None,
     seeds: Annotated[int, typer.Option(help="Number of seeds.")] = 3,
     epochs: Epochs = None,
     max_minutes: MaxMinutes = None,
@@ -60,7 +64,7 @@ def compare(
     from fimp.train.runs import RunConfig
     from fimp.train.tune import apply_tuned
 
-    choices = resolve_all(models)
+    choices = resolve_all(setup.models if models is None else models)
     if tuned is not None:
         choices = apply_tuned(choices, tuned, setup.task)
     config = RunConfig(
@@ -111,12 +115,14 @@ def run_and_show(comparison: Comparison) -> dict[str, Any]:
     from fimp.cli.progress import TerminalObserver
     from fimp.train.runs import write_text
 
-    console, data = Console(), comparison.config.read()
+    config = comparison.config
+    console, data = Console(), config.read()
+    features = config.make_task(data).num_features
     if not console.is_terminal:
         console.width = 120  # a file or a pipe has no edge to wrap at
     degree = data.edge_index.size(1) / data.num_nodes
     console.print(
-        f"{data.name}: {data.num_nodes:,} nodes, {data.x.size(1):,} features, {degree:.1f} neighbours per node",
+        f"{data.name}: {data.num_nodes:,} nodes, {features:,} features, {degree:.1f} neighbours per node",
         highlight=False,
         markup=False,
         soft_wrap=True,

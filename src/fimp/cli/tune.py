@@ -23,7 +23,7 @@ app = typer.Typer(
 
 def tune(
     setup: Setup,
-    models: Models = "mlp,gcn,fimp-base",
+    models: Models = None,
     trials: Annotated[int, typer.Option(help="Trials of every model: its defaults, then points of the grid.")] = 12,
     also: Annotated[
         list[str] | None, typer.Option(help="Further data, scored separately; the mean decides. Repeatable.")
@@ -54,6 +54,7 @@ def tune(
     from fimp.train.single import side_by_side
     from fimp.train.tune import Study, check_settings, points, write_best
 
+    models = setup.models if models is None else models
     choices = [choice for choice in resolve_all(models) if choice.spec.trainable]
     if not choices:
         raise FIMPError(f"--models: nothing in {models!r} has hyperparameters; name a model that is trained")

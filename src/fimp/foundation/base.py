@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from fimp.errors import FIMPError
 from fimp.foundation.cells import CellReader, TokenReader
+from fimp.foundation.vit_images import ImageReader
 from fimp.nn.foundation_message import FoundationMessage
 from fimp.nn.transformer import TransformerStack
 
@@ -77,6 +78,16 @@ class FoundationModel(nn.Module):
             If the model knows genes, and none of these.
         """
         return TokenReader(self.stack.config.dim, gene_mean, gene_deviation)
+
+    def image_reader(self) -> ImageReader:
+        """What tasks on images ask of the model.
+
+        Raises
+        ------
+        FIMPError
+            If it reads no images.
+        """
+        raise FIMPError(f"{self.source}: a {self.family} model reads no images; use a vision transformer")
 
     def message(
         self,

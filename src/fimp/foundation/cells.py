@@ -42,6 +42,10 @@ class CellReader(nn.Module, ABC):
     def freeze(self) -> None:
         """Keep what comes from the model as it is in training; what is learned with the task stays free."""
 
+    def told(self, content: CellTokens) -> Tokens:
+        """All that a node shows, as tokens."""
+        return self.sources(content.visible())
+
     @abstractmethod
     def sources(self, visible: CellTokens) -> Tokens:
         """What a cell shows: tokens of genes with their values, ``h [n, S, D]``, ``mask [n, S]``."""

@@ -14,6 +14,7 @@ from fimp.errors import FIMPError
 from fimp.foundation.base import FoundationModel, Rows, fill
 from fimp.foundation.hf import Settings, model_type, naming, read_json, read_weights
 from fimp.foundation.registry import Family, register
+from fimp.foundation.vit_images import ImageReader
 from fimp.nn.transformer import ACTIVATIONS, StackConfig, TransformerStack
 
 
@@ -175,6 +176,10 @@ class ViT(FoundationModel):
         special = [getattr(self, name).expand(len(patches), -1, -1) for name in self.special]
         tokens = torch.cat([*special, patches.flatten(2).transpose(1, 2)], 1)
         return tokens + self._positions(patches.size(2), patches.size(3))
+
+    def image_reader(self) -> ImageReader:
+        """Images as the model reads them."""
+        return ImageReader(self)
 
     def pool(self, h: Tensor) -> Tensor:
         """One vector per image from the last layer's output: ``[B, T, D]`` to ``[B, D]`` (or the pooler's width).

@@ -4,7 +4,9 @@ from fimp.tasks.base import Network, Task, TaskKind, known_tasks
 from fimp.tasks.celltype import CellTypeOptions, CellTypeTask
 from fimp.tasks.classification import ClassificationNetwork, ClassificationTask, Labelled
 from fimp.tasks.expression import ExpressionNetwork, ExpressionOptions, ExpressionTask
+from fimp.tasks.image import ImageTask, ImageTaskOptions
 from fimp.tasks.node import NodeTask, NodeTaskOptions
+from fimp.tasks.zeroshot import ZeroShotOptions, ZeroShotTask
 
 __all__ = [
     "CellTypeOptions",
@@ -14,11 +16,15 @@ __all__ = [
     "ExpressionNetwork",
     "ExpressionOptions",
     "ExpressionTask",
+    "ImageTask",
+    "ImageTaskOptions",
     "Labelled",
     "Network",
     "NodeTask",
     "NodeTaskOptions",
     "Task",
     "TaskKind",
+    "ZeroShotOptions",
+    "ZeroShotTask",
     "known_tasks",
 ]

@@ -69,8 +69,11 @@ class Task(ABC):
         Indices of the nodes of each part; empty for a task on data that a model was not trained on.
     seed
         Seed of split, masks and initial weights.
+    probes
+        Whether models are not trained, and get a linear classifier on their embeddings instead.
     """
 
+    probes: ClassVar[bool] = False
     name: ClassVar[str]
     metrics: dict[str, str]
     monitor: str
@@ -129,6 +132,11 @@ class Task(ABC):
         ndarray
             ``[draws]``; NaN where a draw has no such metric.
         """
+
+    @property
+    def num_features(self) -> int:
+        """Numbers that a node comes with."""
+        return int(self.data.x.size(1))
 
     def edges(self, choice: ModelChoice) -> Tensor:
         """Edges ``[2, E]`` that a model is given, after its control."""

@@ -9,7 +9,9 @@ from torch import Tensor, nn
 
 from fimp.data.masking import CellTokens
 from fimp.data.subgraph import Subgraph
+from fimp.foundation import FoundationModel
 from fimp.foundation.cells import CellReader
+from fimp.foundation.vit_images import ImageReader
 from fimp.models.foundation import FoundationBackbone, load_foundation
 from fimp.models.registry import ModelChoice
 from fimp.nn.readout import mean_tokens
@@ -39,6 +41,26 @@ def read_foundation(
     reader = model.reader(genes, gene_mean, gene_deviation)
     if choice.spec.foundation.weights != "all":
         reader.start_at_mean()
+    return reader, _backbone(choice, model, reader)
+
+
+def read_image_model(choice: ModelChoice) -> tuple[ImageReader, FoundationBackbone]:
+    """Load the checkpoint of a choice, for images.
+
+    Raises
+    ------
+    FIMPError
+        If the checkpoint cannot be loaded, or reads no images.
+    """
+    assert choice.spec.foundation is not None
+    model = load_foundation(choice.spec.foundation)
+    reader = model.image_reader()
+    return reader, _backbone(choice, model, reader)
+
+
+def _backbone(choice: ModelChoice, model: FoundationModel, reader: CellReader | ImageReader) -> FoundationBackbone:
+    """The model's layers; what they and the reader may learn is what the choice says."""
+    assert choice.spec.foundation is not None
     if choice.hyperparameters.dropout is not None:
         for module in reader.modules():
             if isinstance(module, nn.Dropout):
@@ -47,7 +69,7 @@ def read_foundation(
         reader.freeze()
     backbone = choice.spec.build(choice.hyperparameters, model)
     assert isinstance(backbone, FoundationBackbone)
-    return reader, backbone
+    return backbone
 
 
 class FoundationExpressionNetwork(Network):
@@ -108,21 +130,21 @@ class FoundationExpressionNetwork(Network):
 
 
 class FoundationClassificationNetwork(Network):
-    """Classifies cells with a foundation model: a linear layer on the mean of the last states of what a cell shows.
+    """Classifies nodes with a foundation model: a linear layer on the mean of the last states of what a node shows.
 
     Parameters
     ----------
     reader
-        Cells in the model's words.
+        Nodes in the model's words.
     model
         Its layers, and the graph.
     log_prior
-        Log frequency of each class among training cells ``[C]``, at which scores start.
+        Log frequency of each class among training nodes ``[C]``, at which scores start.
     """
 
     log_prior: Tensor
 
-    def __init__(self, reader: CellReader, model: FoundationBackbone, log_prior: Tensor) -> None:
+    def __init__(self, reader: CellReader | ImageReader, model: FoundationBackbone, log_prior: Tensor) -> None:
         super().__init__()
         self.reader, self.model, self.hops, self.notes = reader, model, model.hops, reader.notes
         self.register_buffer("log_prior", log_prior)
@@ -137,6 +159,6 @@ class FoundationClassificationNetwork(Network):
 
     def embed(self, inputs: Labelled, graph: Subgraph) -> Tensor:
         """One vector per seed, ``[seeds, D]``."""
-        sources = self.reader.sources(inputs.content.take(graph.num_nodes[self.hops]).visible())
+        sources = self.reader.told(inputs.content.take(graph.num_nodes[self.hops]))
         seeds = graph.num_seeds
         return mean_tokens(self.model(sources.h[:seeds], sources, graph), sources.mask[:seeds])

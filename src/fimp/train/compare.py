@@ -197,7 +197,7 @@ class Comparison:
                 "name": data.name,
                 "n_nodes": int(data.num_nodes),
                 "n_edges": int(data.edge_index.size(1)),
-                "n_features": int(data.x.size(1)),
+                "n_features": task.num_features,
                 "notes": list(data.notes),
             },
             "metrics": task.metrics,

@@ -26,6 +26,7 @@ from fimp.train.checkpoint import load_weights, save_tree
 from fimp.train.loader import Batch, evaluation_loader, sampler_for, training_loader
 from fimp.train.module import PRECISIONS, NodeModule, autocast, concatenate, full, outcome_of
 from fimp.train.pretrain import Pretrained, Pretraining, pretrain, second_half
+from fimp.train.probe import fit_probe
 from fimp.train.trainer import Quiet, make_trainer, run_trainer
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -197,6 +198,9 @@ def fit(
     if not choice.spec.trainable or all_steps == 0 or stop_after == 0 or no_time:
         return Fitted(network, 0, 0, 0, 0, 0.0, peak_memory_mb())
     begun = time.monotonic()
+    if task.probes:
+        fit_probe(task, choice, network, options.fanout, torch.device(options.accelerator))
+        return Fitted(network, 0, 0, 0, 0, time.monotonic() - begun, peak_memory_mb())
     pretrained = Pretrained()
     if choice.spec.pretrains:
         half = None if budget_seconds is None else 0.5 * budget_seconds

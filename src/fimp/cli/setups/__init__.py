@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from fimp.cli.setups import celltype, expression, node
+from fimp.cli.setups import celltype, expression, image, node, zeroshot
 from fimp.cli.setups.base import Setup, with_setup
 
 #: Flags of each task, by its name. A new task is a file and a line here.
@@ -10,6 +10,8 @@ SETUPS: dict[str, Callable[..., Setup]] = {
     "expression": expression.setup,
     "celltype": celltype.setup,
     "node": node.setup,
+    "image": image.setup,
+    "zeroshot": zeroshot.setup,
 }
 
 __all__ = ["SETUPS", "Setup", "with_setup"]

@@ -20,12 +20,15 @@ class Setup:
         Path or name of the data; several paths as a list.
     data, options
         How the data is read, and the task's settings.
+    models
+        What is compared where nobody says otherwise.
     """
 
     task: str
     source: str | list[str]
     data: Any
     options: Any
+    models: str = "mean,mlp,gcn,fimp-base"
 
 
 def with_setup(setup: Callable[..., Setup], action: Callable[..., None]) -> Callable[..., None]:

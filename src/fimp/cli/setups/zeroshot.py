@@ -1,0 +1,35 @@
+"""Flags of the task ``zeroshot``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from fimp.cli.setups import image
+from fimp.cli.setups.base import Setup
+
+
+def setup(
+    data: image.Data,
+    vit: Annotated[
+        str | None, typer.Option(help="Folder of a vision transformer: compares mean, sage, fm:FOLDER and fimp:FOLDER.")
+    ] = None,
+    label: image.Label = "label",
+    split_by: image.SplitBy = None,
+    same_place: image.SamePlace = None,
+    radius_miles: image.Radius = 10.0,
+    neighbors: image.Neighbors = 8,
+    image_size: image.ImageSize = 96,
+    patch_size: image.PatchSize = 16,
+    on_error: image.OnError = "skip",
+    embeddings: Annotated[int, typer.Option(help="Images that are embedded, at most.")] = 400,
+    share: Annotated[float, typer.Option(help="Share of them that a linear classifier is fitted on.")] = 0.7,
+) -> Setup:
+    """Embed located images without training, and fit a linear classifier on the embeddings (paper table 3)."""
+    from fimp.tasks import ZeroShotOptions
+
+    options = image.read_options(data, label, split_by, same_place, radius_miles, neighbors, image_size, on_error)
+    models = "mean,sage" if vit is None else f"mean,sage,fm:{vit},fimp:{vit}"
+    task = ZeroShotOptions(patch_size, embeddings=embeddings, share=share)
+    return Setup("zeroshot", data, options, task, models)

@@ -1,0 +1,152 @@
+import numpy as np
+import pytest
+import torch
+
+import fimp
+from fimp.data import simulate
+from fimp.data.image_graph import ImageOptions, read_images
+from fimp.errors import FIMPError
+from fimp.foundation.vit_mae import new_vit_mae, save_vit_mae
+from fimp.models import resolve
+from fimp.tasks import ImageTask, ImageTaskOptions, ZeroShotOptions, ZeroShotTask
+from fimp.train import TrainOptions, evaluate, fit
+from fimp.train.fit import predict_batches
+
+OPTIONS = TrainOptions(epochs=3, batch_size=32, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("images")
+    simulate.images(folder, n_places=80, seed=1)
+    return read_images(folder / "images.csv", ImageOptions(image_size=24))
+
+
+@pytest.fixture(scope="module")
+def task(data):
+    return ImageTask(data, ImageTaskOptions(patch_size=8), seed=0)
+
+
+@pytest.fixture(scope="module")
+def vit(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models") / "vit"
+    torch.manual_seed(0)
+    save_vit_mae(new_vit_mae(16, 8, dim=16, layers=2, heads=2, hidden=16, decoder_dim=8, decoder_layers=1), folder)
+    return folder
+
+
+def small(name, vit):
+    plain = "{}" not in name
+    return resolve(name.format(vit), **({"dim": 16} if plain else {}))
+
+
+MODELS = ["mean", "mlp", "gcn", "sage", "gat", "gin", "gps", "graphmae", "fimp-base", "fm:{}", "fimp:{}"]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_predictions_do_not_depend_on_the_batch_or_on_labels(task, vit, name):
+    choice = small(name, vit)
+    torch.manual_seed(0)
+    network = task.network(choice).eval()
+    for parameter in network.parameters():
+        if parameter.requires_grad and parameter.dim() > 1:
+            torch.nn.init.normal_(parameter, std=0.1)
+    nodes = np.arange(12)
+    whole = predict_batches(task, choice, network, nodes, OPTIONS)[0][0]
+    alone = torch.cat([predict_batches(task, choice, network, nodes[k : k + 1], OPTIONS)[0][0] for k in range(12)])
+    torch.testing.assert_close(whole, alone, atol=1e-4, rtol=1e-4)
+    labels = task.data.y.clone()
+    try:
+        task.data.y = (labels + 1) % task.data.num_classes
+        again = predict_batches(task, choice, network, nodes, OPTIONS)[0][0]
+    finally:
+        task.data.y = labels
+    assert torch.equal(whole, again)
+
+
+@pytest.mark.parametrize("name", ["mlp", "sage", "fimp-base", "fm:{}", "fimp:{}", "fimp:{},train=frozen"])
+def test_every_kind_of_model_trains_and_repeats(task, vit, name):
+    choice = small(name, vit)
+    scores = [evaluate(task, choice, fit(task, choice, OPTIONS).network, task.split["test"], OPTIONS) for _ in range(2)]
+    assert scores[0] == scores[1]
+    assert set(scores[0]) == {"accuracy", "f1", "f1_macro"}
+
+
+def test_training_sees_crops_and_evaluation_the_middle(task):
+    nodes = np.arange(4)
+    one, other = task.inputs(nodes, 0).content.pixels, task.inputs(nodes, 1).content.pixels
+    assert one.shape == (4, 3, 24, 24)
+    assert not torch.equal(one, other)
+    middle = torch.from_numpy(task.data.pixels.read(nodes)).permute(0, 3, 1, 2)[:, :, 1:25, 1:25]
+    assert torch.equal(task.shown(nodes).content.pixels, middle)
+
+
+def test_models_of_cells_and_genes_are_refused(task, tmp_path):
+    from fimp.foundation.scgpt_files import new_scgpt, save_scgpt
+
+    save_scgpt(new_scgpt(["a", "b"], dim=8, layers=1, heads=2, hidden=8), tmp_path / "scgpt")
+    with pytest.raises(FIMPError, match="reads no images"):
+        task.network(resolve(f"fimp:{tmp_path / 'scgpt'}"))
+    with pytest.raises(FIMPError, match="embeddings of genes"):
+        task.network(resolve("fimp-base,genes=x.npz"))
+
+
+def test_patches_must_fill_the_images(data):
+    with pytest.raises(FIMPError, match="--patch-size: 7 does not divide --image-size 24"):
+        ImageTask(data, ImageTaskOptions(patch_size=7))
+
+
+def test_broken_images_leave_the_graph(tmp_path):
+    simulate.images(tmp_path, n_places=30, seed=0)
+    whole = read_images(tmp_path / "images.csv", ImageOptions(image_size=16))
+    whole.paths[5].write_bytes(b"nothing")
+    part = read_images(tmp_path / "images.csv", ImageOptions(image_size=16))
+    assert part.num_nodes == whole.num_nodes - 1
+    assert "1 images left out" in part.notes[-1]
+    kept = np.delete(np.arange(whole.num_nodes), 5)
+    assert [str(path) for path in part.paths] == [str(whole.paths[index]) for index in kept]
+    assert torch.equal(part.y, whole.y[kept])
+    assert int(part.edge_index.max()) < part.num_nodes
+    with pytest.raises(FIMPError, match="--on-error skip"):
+        read_images(tmp_path / "images.csv", ImageOptions(image_size=16, on_error="fail"))
+
+
+@pytest.mark.parametrize("name", ["mean", "sage", "fimp-base", "fm:{}", "fimp:{}"])
+def test_zero_shot_trains_a_linear_classifier_alone(data, vit, name):
+    task = ZeroShotTask(data, ZeroShotOptions(patch_size=8, embeddings=60), seed=0)
+    choice = small(name, vit)
+    torch.manual_seed(task.seed)
+    fresh = task.network(choice)
+    fitted = fit(task, choice, OPTIONS)
+    assert fitted.steps == 0
+    for (key, before), after in zip(fresh.state_dict().items(), fitted.network.state_dict().values(), strict=True):
+        if not key.startswith("head.") and key != "bias":
+            assert torch.equal(before, after), key
+    score = evaluate(task, choice, fitted.network, task.split["train"], OPTIONS)
+    majority = float(torch.bincount(data.y[torch.from_numpy(task.split["train"])]).max()) / len(task.split["train"])
+    assert score["accuracy"] >= majority - 0.03
+    if name != "mean":
+        assert score["accuracy"] > majority + 0.1
+
+
+def test_zero_shot_draws_from_the_parts_of_the_split(data):
+    whole = ImageTask(data, ImageTaskOptions(patch_size=8), seed=2).split
+    split = ZeroShotTask(data, ZeroShotOptions(patch_size=8, embeddings=40, share=0.5), seed=2).split
+    assert len(split["train"]) == 20
+    assert set(split["train"]) <= {*whole["train"], *whole["val"]}
+    assert set(split["test"]) <= set(whole["test"])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (lambda: ImageTaskOptions(patch_size=0), "--patch-size: 0"),
+        (lambda: ImageTaskOptions(class_weights="some"), "--class-weights: 'some'"),
+        (lambda: ZeroShotOptions(embeddings=3), "--embeddings: 3"),
+        (lambda: ZeroShotOptions(share=1.0), "--share: 1.0"),
+        (lambda: ImageOptions(image_size=4), "--image-size: 4"),
+    ],
+)
+def test_options_outside_their_range(options, message):
+    with pytest.raises(fimp.FIMPError, match=message):
+        options()
