@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fimp.data.simulated_images import images as images
 from fimp.errors import FIMPError
 
 if TYPE_CHECKING:

@@ -1,0 +1,101 @@
+"""Simulated images on a map, of which neighbours show the same kind of thing."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fimp.errors import FIMPError
+
+#: Side of an image, in pixels.
+SIZE = 32
+#: Places within 10 miles of a place, on average.
+_DENSITY = 12.0
+_CLASSES, _DOMAINS = 4, 8
+#: Spread of the stripes' direction within a class, in degrees; directions of classes are 45 degrees apart. Whoever sees
+#: the direction exactly and nothing else is right in 58 of 100 cases, or more where countries differ in size.
+_SPREAD = 28.0
+#: Standard deviations of noise and of the stripes, in grey levels.
+_NOISE, _STRIPES = 28.0, 24.0
+
+
+def images(folder: str | Path, n_places: int = 400, seed: int = 0) -> Path:
+    """Write images of striped ground at places on a map, and the table that lists them.
+
+    A map of about 12 places within 10 miles of each other is divided into 8 domains, two for each of 4 countries. The
+    direction of the stripes in an image is drawn around that of its country, so widely that an image alone tells the
+    country in 6 of 10 cases at best: neighbours, whose stripes are drawn anew, tell the rest. Colours, phase, width of
+    stripes and noise are of no country.
+
+    Parameters
+    ----------
+    folder
+        Where ``images.csv`` and the folder ``images`` are written; files of these names are replaced.
+    n_places
+        Number of images, one per place; at least 40.
+    seed
+        Seed of everything.
+
+    Returns
+    -------
+    Path
+        ``images.csv``, with columns ``path``, ``latitude``, ``longitude``, ``label`` (the country) and ``region`` (nine
+        squares of the map, for ``--split-by``).
+
+    Raises
+    ------
+    FIMPError
+        If there are too few places, or the folder cannot be written.
+    """
+    from PIL import Image
+
+    if n_places < 40:
+        raise FIMPError(f"images: n_places={n_places}, wanted at least 40; use 400, for instance")
+    generator = np.random.default_rng([seed, 14])
+    # Position in miles, from the corner of a square.
+    side = float(np.sqrt(n_places * np.pi * 100.0 / _DENSITY))
+    miles = generator.uniform(0.0, side, (n_places, 2))
+    country = _countries(miles, generator)
+    angle = np.deg2rad(45.0 * country + _SPREAD * generator.standard_normal(n_places))
+    # 69.1 miles to a degree; on the equator, where those of longitude are as long.
+    longitude, latitude = (miles / 69.1 + [8.0, -0.5]).T
+    square = np.minimum((3.0 * miles / side).astype(np.int64), 2)
+    place = Path(folder).expanduser()
+    try:
+        (place / "images").mkdir(parents=True, exist_ok=True)
+        with (place / "images.csv").open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(["path", "latitude", "longitude", "label", "region"])
+            for row in range(n_places):
+                path = f"images/{row:05d}.png"
+                Image.fromarray(_stripes(angle[row], generator)).save(place / path)
+                label, region = f"country {'ABCD'[country[row]]}", f"R{3 * square[row, 1] + square[row, 0]}"
+                writer.writerow([path, f"{latitude[row]:.6f}", f"{longitude[row]:.6f}", label, region])
+    except OSError as error:
+        raise FIMPError(f"{place}: cannot be written ({error.strerror or error}); name another folder") from error
+    return place / "images.csv"
+
+
+def _countries(miles: NDArray[np.float64], generator: np.random.Generator) -> NDArray[np.int64]:
+    """The country of each place: that of the nearest of a few places far from each other."""
+    chosen = [int(generator.integers(len(miles)))]
+    distance = np.linalg.norm(miles - miles[chosen], axis=1)[None]
+    while len(chosen) < _DOMAINS:
+        chosen.append(int(distance.min(axis=0).argmax()))
+        distance = np.concatenate([distance, np.linalg.norm(miles - miles[chosen[-1]], axis=1)[None]])
+    return generator.permutation(np.arange(_DOMAINS) % _CLASSES)[distance.argmin(axis=0)]
+
+
+def _stripes(angle: float, generator: np.random.Generator) -> NDArray[np.uint8]:
+    """Stripes of one direction in random colours, under noise: ``[SIZE, SIZE, 3]``."""
+    column, row = np.meshgrid(np.arange(SIZE), np.arange(SIZE))
+    wave = 2.0 * np.pi / generator.uniform(5.0, 8.0)
+    stripes = np.cos(wave * (column * np.cos(angle) + row * np.sin(angle)) + generator.uniform(0.0, 2.0 * np.pi))
+    colour = generator.standard_normal(3)
+    colour *= np.sqrt(6.0) * _STRIPES / np.linalg.norm(colour)
+    ground = generator.uniform(80.0, 175.0, 3)
+    noise = _NOISE * generator.standard_normal((SIZE, SIZE, 3))
+    return np.clip(ground + stripes[:, :, None] * colour + noise, 0, 255).astype(np.uint8)

@@ -1,0 +1,94 @@
+import csv
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fimp.data import read_places
+from fimp.data.images import read_pixels
+from fimp.data.places import PlaceOptions
+from fimp.data.simulate import images
+from fimp.errors import FIMPError
+
+
+def content(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def directions(paths):
+    """The direction of the stripes, as far as their gradients tell it: ``[N, 2]``."""
+    out = []
+    for path in paths:
+        grey = np.asarray(Image.open(path), dtype=float)
+        across, down = grey[1:-1, 2:] - grey[1:-1, :-2], grey[2:, 1:-1] - grey[:-2, 1:-1]
+        xx, yy, xy = (across**2).mean(), (down**2).mean(), (across * down).mean()
+        out.append([(xx - yy) / (xx + yy), 2 * xy / (xx + yy)])
+    return np.array(out)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return read_places(images(tmp_path_factory.mktemp("map")), PlaceOptions(split_by="region"))
+
+
+def test_a_seed_fixes_every_byte(tmp_path):
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        assert images(tmp_path / name, 40, seed) == tmp_path / name / "images.csv"
+    assert content(tmp_path / "a") == content(tmp_path / "b")
+    assert content(tmp_path / "a") != content(tmp_path / "c")
+    # What is there is replaced.
+    images(tmp_path / "c", 40, 0)
+    assert content(tmp_path / "a") == content(tmp_path / "c")
+
+
+def test_the_table_lists_images_of_one_size(tmp_path):
+    path = images(tmp_path, 40)
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["path", "latitude", "longitude", "label", "region"]
+    assert len(rows) == 40
+    pixels = read_pixels([tmp_path / row["path"] for row in rows], 32, on_error="fail")
+    assert pixels.array.shape == (40, 32, 32, 3)
+    assert Image.open(pixels.paths[0]).size == (32, 32)
+
+
+def test_countries_are_smooth_and_all_there(data):
+    source, destination = data.edge_index
+    assert data.num_nodes == 400
+    assert data.class_names == [f"country {letter}" for letter in "ABCD"]
+    assert data.groups.max() == 8
+    assert 0.75 < float((data.y[source] == data.y[destination]).double().mean()) < 0.95
+    assert data.edge_index.size(1) > 6 * 400
+
+
+def test_neighbours_tell_what_an_image_alone_does_not(data):
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import cross_val_score
+
+    own, (source, destination) = directions(data.paths), data.edge_index.numpy()
+    around = np.zeros_like(own)
+    np.add.at(around, destination, own[source])
+    around /= np.maximum(np.bincount(destination, minlength=400), 1)[:, None]
+    model = LogisticRegression(C=100.0, max_iter=500)
+    alone = cross_val_score(model, own, data.y, cv=5).mean()
+    together = cross_val_score(model, np.c_[own, around], data.y, cv=5).mean()
+    assert 0.5 < alone < 0.68
+    assert together > alone + 0.15
+
+
+def test_colours_tell_nothing(data):
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import cross_val_score
+
+    pixels = read_pixels(data.paths, 32).array.reshape(400, -1, 3) / 255.0
+    colour = np.c_[pixels.mean(1), pixels.std(1)]
+    largest = np.bincount(data.y).max() / 400
+    assert cross_val_score(LogisticRegression(max_iter=500), colour, data.y, cv=5).mean() < largest + 0.05
+
+
+def test_what_cannot_be_written_is_an_error(tmp_path):
+    with pytest.raises(FIMPError, match="n_places=39, wanted at least 40"):
+        images(tmp_path, 39)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FIMPError, match="cannot be written"):
+        images(tmp_path / "file", 40)
