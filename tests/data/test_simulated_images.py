@@ -8,6 +8,7 @@ from fimp.data import read_places
 from fimp.data.images import read_pixels
 from fimp.data.places import PlaceOptions
 from fimp.data.simulate import images
+from fimp.data.simulated_images import path_of
 from fimp.errors import FIMPError
 
 
@@ -92,3 +93,14 @@ def test_what_cannot_be_written_is_an_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(FIMPError, match="cannot be written"):
         images(tmp_path / "file", 40)
+
+
+def test_the_name_stands_for_images_in_the_cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    table = path_of("simulated_images")
+    assert tmp_path in table.parents
+    assert len(table.read_text().splitlines()) == 401
+    first = table.stat().st_mtime_ns
+    assert path_of("simulated_images").stat().st_mtime_ns == first
+    assert not list(table.parent.parent.glob(".*"))
+    assert path_of(tmp_path) == tmp_path

@@ -97,7 +97,7 @@ def test_patches_must_fill_the_images(data):
 
 
 def test_broken_images_leave_the_graph(tmp_path):
-    simulate.images(tmp_path, n_places=30, seed=0)
+    simulate.images(tmp_path, n_places=50, seed=0)
     whole = read_images(tmp_path / "images.csv", ImageOptions(image_size=16))
     whole.paths[5].write_bytes(b"nothing")
     part = read_images(tmp_path / "images.csv", ImageOptions(image_size=16))

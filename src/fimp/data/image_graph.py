@@ -12,6 +12,7 @@ from torch_geometric.utils import subgraph
 
 from fimp.data.pixels import read_pixels, with_margin
 from fimp.data.places import PlaceOptions, read_places
+from fimp.data.simulated_images import path_of
 from fimp.errors import FIMPError
 
 
@@ -38,7 +39,7 @@ def read_images(source: str | Path, options: ImageOptions = ImageOptions()) -> D
     Parameters
     ----------
     source
-        As for :func:`fimp.data.places.read_places`.
+        As for :func:`fimp.data.places.read_places`, or ``simulated_images``.
     options
         How.
 
@@ -53,7 +54,7 @@ def read_images(source: str | Path, options: ImageOptions = ImageOptions()) -> D
     FIMPError
         As these, and :func:`fimp.data.pixels.read_pixels`.
     """
-    data = read_places(source, options)
+    data = read_places(path_of(source), options)
     pixels = read_pixels(data.paths, with_margin(options.image_size), options.on_error)
     if pixels.broken:
         data = _part(data, torch.from_numpy(pixels.kept))

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from fimp.data.simulated_images import path_of
 from fimp.errors import FIMPError
 
 #: What is looked for in a folder.
@@ -28,7 +29,8 @@ def find_images(source: str | Path) -> list[Path]:
     Parameters
     ----------
     source
-        A folder, or a .csv or .tsv file with a column ``path``, relative to the file's own folder.
+        A folder, or a .csv or .tsv file with a column ``path``, relative to the file's own folder; or
+        ``simulated_images``.
 
     Raises
     ------
@@ -36,7 +38,7 @@ def find_images(source: str | Path) -> list[Path]:
         If there is no such folder or file, or no image in it; or if a table is not readable or lists files that are
         not there.
     """
-    place = Path(source).expanduser()
+    place = path_of(source)
     if place.is_dir():
         found = sorted(path for path in place.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
         if not found:

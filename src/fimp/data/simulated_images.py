@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,8 @@ from fimp.errors import FIMPError
 
 #: Side of an image, in pixels.
 SIZE = 32
+#: Name under which commands and readers take the images that are made with the defaults.
+NAME = "simulated_images"
 #: Places within 10 miles of a place, on average.
 _DENSITY = 12.0
 _CLASSES, _DOMAINS = 4, 8
@@ -99,3 +103,31 @@ def _stripes(angle: float, generator: np.random.Generator) -> NDArray[np.uint8]:
     ground = generator.uniform(80.0, 175.0, 3)
     noise = _NOISE * generator.standard_normal((SIZE, SIZE, 3))
     return np.clip(ground + stripes[:, :, None] * colour + noise, 0, 255).astype(np.uint8)
+
+
+def path_of(source: str | Path) -> Path:
+    """Path of a source of images; for the name ``simulated_images``, that of :func:`images` in the user's cache.
+
+    Raises
+    ------
+    FIMPError
+        If the cache cannot be written.
+    """
+    path = Path(source).expanduser()
+    if str(source) != NAME or path.exists():
+        return path
+    from fimp.data.pixels import cache
+
+    folder = cache() / NAME
+    if not (folder / "images.csv").is_file():
+        temporary = folder.with_name(f".{NAME}.{os.getpid()}")
+        try:
+            images(temporary)
+            # Another process may have been quicker.
+            if not folder.exists():
+                os.replace(temporary, folder)
+        except OSError as error:
+            raise FIMPError(f"{folder}: cannot be written ({error.strerror}); set XDG_CACHE_HOME") from error
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    return folder / "images.csv"

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 
 def vit(
-    data: Annotated[Path, typer.Option(help="A folder of images, or a .csv or .tsv table with a column 'path'.")],
+    data: Annotated[
+        Path, typer.Option(help="A folder of images, a .csv or .tsv table with a column 'path', or simulated_images.")
+    ],
     out: running.Out,
     image_size: Annotated[int, typer.Option(help="Side of the images, in pixels.")] = 64,
     patch_size: Annotated[int, typer.Option(help="Side of the patches, in pixels.")] = 8,

@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     from fimp.data.image_graph import ImageOptions
 
 Data = Annotated[
-    str, typer.Option(help="A table with columns path, latitude and longitude, or a folder of images with coordinates.")
+    str,
+    typer.Option(
+        help="A table with columns path, latitude and longitude, a folder of located images, or simulated_images."
+    ),
 ]
 Label = Annotated[str, typer.Option(help="Column with the class of each image.")]
 SplitBy = Annotated[str | None, typer.Option(help="Column whose values stay together in one part of the split.")]
