@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from fimp.data import read_places
-from fimp.data.images import read_pixels
+from fimp.data.pixels import read_pixels
 from fimp.data.places import PlaceOptions
 from fimp.data.simulate import images
 from fimp.data.simulated_images import path_of
@@ -49,7 +49,7 @@ def test_the_table_lists_images_of_one_size(tmp_path):
     assert list(rows[0]) == ["path", "latitude", "longitude", "label", "region"]
     assert len(rows) == 40
     pixels = read_pixels([tmp_path / row["path"] for row in rows], 32, on_error="fail")
-    assert pixels.array.shape == (40, 32, 32, 3)
+    assert pixels.read(np.arange(40)).shape == (40, 32, 32, 3)
     assert Image.open(pixels.paths[0]).size == (32, 32)
 
 
@@ -81,7 +81,7 @@ def test_colours_tell_nothing(data):
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import cross_val_score
 
-    pixels = read_pixels(data.paths, 32).array.reshape(400, -1, 3) / 255.0
+    pixels = read_pixels(data.paths, 32).read(np.arange(400)).reshape(400, -1, 3) / 255.0
     colour = np.c_[pixels.mean(1), pixels.std(1)]
     largest = np.bincount(data.y).max() / 400
     assert cross_val_score(LogisticRegression(max_iter=500), colour, data.y, cv=5).mean() < largest + 0.05
