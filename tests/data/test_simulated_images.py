@@ -50,7 +50,7 @@ def test_the_table_lists_images_of_one_size(tmp_path):
     assert len(rows) == 40
     pixels = read_pixels([tmp_path / row["path"] for row in rows], 32, on_error="fail")
     assert pixels.read(np.arange(40)).shape == (40, 32, 32, 3)
-    assert Image.open(pixels.paths[0]).size == (32, 32)
+    assert Image.open(tmp_path / rows[0]["path"]).size == (32, 32)
 
 
 def test_countries_are_smooth_and_all_there(data):
