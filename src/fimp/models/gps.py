@@ -140,7 +140,7 @@ register(
         "GPS graph transformer on each node's neighbourhood",
         "vectors",
         _build,
-        Hyperparameters(dim=64, layers=1, lr=2e-3),
+        Hyperparameters(dim=64, layers=1, lr=3e-3),
         encode=walk_encoding,
         egos=True,
     )

@@ -48,4 +48,6 @@ def _build(h: Hyperparameters, in_dim: int) -> Backbone:
     return MLP(in_dim, h.dim, h.layers, h.decided_dropout)
 
 
-register(ModelSpec("mlp", "perceptron on the node alone, no graph", "vectors", _build, Hyperparameters(dim=256)))
+register(
+    ModelSpec("mlp", "perceptron on the node alone, no graph", "vectors", _build, Hyperparameters(dim=256, lr=3e-3))
+)
