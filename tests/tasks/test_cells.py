@@ -1,9 +1,14 @@
 import pytest
+import torch
 
 from fimp.data import load_cells, simulate
 from fimp.data.cells import CellOptions
 from fimp.errors import FIMPError
 from fimp.foundation.scgpt_files import new_scgpt, save_scgpt
+from fimp.foundation.vit_mae import new_vit_mae, save_vit_mae
+from fimp.models import resolve
+from fimp.models.foundation import load_mapped
+from fimp.tasks import ExpressionTask
 from fimp.tasks.cells import read_cells
 
 
@@ -39,3 +44,29 @@ def test_a_model_that_knows_none_of_the_genes_is_refused(adata, tmp_path):
         read_cells(adata, CellOptions(vocabulary=folder(tmp_path, ["x", "y"])))
     with pytest.raises(FIMPError, match="does not exist"):
         read_cells(adata, CellOptions(vocabulary=str(tmp_path / "nothing")))
+
+
+def test_a_mapping_renames_genes_for_the_model(adata, tmp_path):
+    names = list(adata.var_names)
+    model = folder(tmp_path, ["ENSG3", "ENSG5", "other"])
+    mapping = tmp_path / "names.csv"
+    mapping.write_text(f"from,to\n{names[3]},ENSG3\n{names[5]},ENSG5\n")
+    data = read_cells(adata, CellOptions(vocabulary=f"{model},mapping={mapping}"))
+    assert data.gene_names == [names[3], names[5]]
+    assert any("2 by the mapping" in note for note in data.notes)
+    with pytest.raises(FIMPError, match="is no option; wanted FOLDER, or FOLDER,mapping=FILE"):
+        read_cells(adata, CellOptions(vocabulary=f"{model},names={mapping}"))
+    choice = resolve(f"fimp:{model},mapping={mapping}")
+    network = ExpressionTask(data, seed=0).network(choice)
+    assert "knows 2 of 2 (0 by name, 2 by the mapping)" in network.notes[0]
+    before = choice.files
+    assert choice.at(before).files == before
+    mapping.write_text(f"from,to\n{names[3]},ENSG5\n{names[5]},ENSG3\n")
+    assert choice.files != before
+
+
+def test_a_mapping_needs_a_model_that_knows_genes(tmp_path):
+    torch.manual_seed(0)
+    save_vit_mae(new_vit_mae(16, 8, dim=8, layers=1, heads=2, hidden=8, decoder_dim=8), tmp_path / "vit")
+    with pytest.raises(FIMPError, match="knows no genes; leave it out"):
+        load_mapped(str(tmp_path / "vit"), "names.csv")

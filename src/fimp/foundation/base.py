@@ -37,7 +37,15 @@ class FoundationModel(nn.Module):
     final_norm
         The norm that upstream applies after the last layer; None if it has none. Messages and the states that
         ``stack.encode`` returns go without.
+
+    Attributes
+    ----------
+    gene_mapping
+        Names of genes in the data to those in the vocabulary, for a model that knows genes; None where they are the
+        same.
     """
+
+    gene_mapping: Mapping[str, str] | None = None
 
     def __init__(
         self,

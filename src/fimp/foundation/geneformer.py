@@ -185,7 +185,7 @@ class Geneformer(FoundationModel):
         FIMPError
             If no gene is found, or no token dictionary was read.
         """
-        return match_vocabulary(genes, self._dictionaries()[0], mapping, name=name)
+        return match_vocabulary(genes, self._dictionaries()[0], mapping or self.gene_mapping, name=name)
 
     def read_dictionaries(self, tokens: str | Path, medians: str | Path) -> None:
         """Read the token dictionary and the gene medians, ``.json`` or as published, ``.pkl``.

@@ -206,7 +206,7 @@ class ScGPT(FoundationModel):
 
     def match(self, genes: Sequence[str], mapping: Mapping[str, str] | None = None, *, name: str = "data") -> GeneMatch:
         """Tokens of genes; see :func:`fimp.foundation.vocabulary.match_vocabulary`."""
-        return match_vocabulary(genes, self.vocabulary, mapping, name=name)
+        return match_vocabulary(genes, self.vocabulary, mapping or self.gene_mapping, name=name)
 
     def tokenize(
         self,

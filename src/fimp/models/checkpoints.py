@@ -32,19 +32,24 @@ class FileMark:
     path
         Where it is, whatever folder the command is given in.
     sha256
-        Of what is in it.
+        Of what is in it, and in the mapping.
+    mapping
+        Where the file is that renames genes; None where there is none.
     """
 
     path: str
     sha256: str
+    mapping: str | None = None
 
     @classmethod
-    def of(cls, path: str | Path) -> FileMark:
-        """The mark of a file, or of the files of a folder; that of nothing where there is none."""
+    def of(cls, path: str | Path, mapping: str | None = None) -> FileMark:
+        """The mark of a file, or of the files of a folder, and of a mapping; that of nothing where there is none."""
         place = Path(path).expanduser().resolve()
+        renames = None if mapping is None else Path(mapping).expanduser().resolve()
         found = sorted(one for one in place.iterdir() if one.suffix in _SUFFIXES) if place.is_dir() else [place]
+        found += [] if renames is None else [renames]
         stamps = tuple((one, one.stat().st_mtime_ns, one.stat().st_size) for one in found if one.is_file())
-        return cls(str(place), _digest(stamps))
+        return cls(str(place), _digest(stamps), None if renames is None else str(renames))
 
 
 @lru_cache(maxsize=16)
@@ -77,6 +82,9 @@ class FoundationChoice:
     weights
         ``all``; or, to see what matters, ``none``, or those of the ``genes`` (their embeddings) or of the ``layers``
         alone.
+    mapping
+        File that renames genes of the data to those of the vocabulary
+        (:func:`fimp.foundation.vocabulary.read_mapping`).
     """
 
     folder: str
@@ -85,6 +93,7 @@ class FoundationChoice:
     layers: str | None = None
     train: str = "full"
     weights: str = "all"
+    mapping: str | None = None
 
     def __post_init__(self) -> None:
         if self.aggregate not in ("layer", "final"):

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from fimp.data.subgraph import Subgraph
 from fimp.errors import FIMPError
 from fimp.foundation import FoundationModel, load
+from fimp.foundation.vocabulary import read_mapping
 from fimp.models.checkpoints import FoundationChoice
 from fimp.models.registry import Backbone, Hyperparameters
 from fimp.nn.fimp_conv import FIMPConv
@@ -99,9 +100,27 @@ def load_foundation(choice: FoundationChoice) -> FoundationModel:
     FIMPError
         If the folder is no checkpoint, or genes are asked for of a model that knows none.
     """
-    model = load(choice.folder)
+    model = load_mapped(choice.folder, choice.mapping)
     if choice.weights != "all":
         _draw_anew(model, choice)
+    return model
+
+
+def load_mapped(folder: str, mapping: str | None) -> FoundationModel:
+    """Load a model, and the file that renames genes of the data for it.
+
+    Raises
+    ------
+    FIMPError
+        If the folder is no checkpoint; or if the file cannot be read, or goes with a model that knows no genes.
+    """
+    model = load(folder)
+    if mapping is not None:
+        if model.gene_table is None:
+            raise FIMPError(
+                f"mapping={mapping}: {folder} is a {model.family} model, which knows no genes; leave it out"
+            )
+        model.gene_mapping = read_mapping(mapping)
     return model
 
 

@@ -192,17 +192,20 @@ class ModelChoice:
     @property
     def files(self) -> FileMark | None:
         """These files, as they are now."""
-        return None if self._path is None else FileMark.of(self._path)
+        if self._path is None:
+            return None
+        return FileMark.of(self._path, self.spec.foundation.mapping if self.spec.foundation else None)
 
     @property
     def _path(self) -> str | None:
         return self.gene_table if self.spec.foundation is None else self.spec.foundation.folder
 
-    def at(self, path: str) -> ModelChoice:
+    def at(self, files: FileMark) -> ModelChoice:
         """The same with its files in another place."""
         if self.spec.foundation is None:
-            return replace(self, gene_table=path)
-        return replace(self, spec=replace(self.spec, foundation=replace(self.spec.foundation, folder=path)))
+            return replace(self, gene_table=files.path)
+        moved = replace(self.spec.foundation, folder=files.path, mapping=files.mapping)
+        return replace(self, spec=replace(self.spec, foundation=moved))
 
     def for_data(self, values: int, agreement: float = 0.0) -> ModelChoice:
         """The same with dropout and reach decided, where none is given, by what was measured on training data.

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from fimp import foundation
 from fimp.data.cells import CellGraph, CellOptions, load_cells
 from fimp.errors import FIMPError
+from fimp.models.foundation import load_mapped
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -29,16 +29,20 @@ def read_cells(source: AnnData | str | Path | Sequence[AnnData | str | Path], op
     """
     if options.vocabulary is None:
         return load_cells(source, options)
-    model = foundation.load(options.vocabulary)
+    folder, _, option = options.vocabulary.partition(",")
+    name, _, mapping = option.partition("=")
+    if option and (name.strip() != "mapping" or not mapping.strip()):
+        raise FIMPError(f"--vocabulary: {option!r} is no option; wanted FOLDER, or FOLDER,mapping=FILE")
+    model = load_mapped(folder, mapping.strip() or None)
 
     def known(genes: Sequence[str]) -> tuple[NDArray[np.int64], str]:
         match = getattr(model, "match", None)
         if match is None:
             raise FIMPError(
-                f"--vocabulary: {options.vocabulary} is a model of the family {model.family}, which knows no genes; "
+                f"--vocabulary: {folder} is a model of the family {model.family}, which knows no genes; "
                 "give the folder of one that does"
             )
         found = match(genes)
-        return np.flatnonzero(found.ids >= 0), f"--vocabulary {options.vocabulary}: {found.report}"
+        return np.flatnonzero(found.ids >= 0), f"--vocabulary {folder}: {found.report}"
 
     return load_cells(source, options, known=known)

@@ -68,7 +68,7 @@ class RunConfig:
     def choice(self) -> ModelChoice:
         """The model, understood."""
         choice = replace(resolve(self.model), hyperparameters=self.hyperparameters)
-        return choice if self.files is None else choice.at(self.files.path)
+        return choice if self.files is None else choice.at(self.files)
 
     def of(self, choice: ModelChoice, **changes: Any) -> RunConfig:
         """The same with another model."""
@@ -86,7 +86,7 @@ class RunConfig:
             return
         if not Path(self.files.path).exists():
             raise FIMPError(f"{self.files.path}: gone, but {self.model} was trained with it; put it back")
-        if FileMark.of(self.files.path) != self.files:
+        if FileMark.of(self.files.path, self.files.mapping) != self.files:
             raise FIMPError(
                 f"{self.files.path}: changed since {self.model} was trained with it; put it back, or train again"
             )

@@ -19,7 +19,10 @@ Genes = Annotated[int, typer.Option(help="Number of genes kept, the most variabl
 Section = Annotated[str | None, typer.Option(help="Column of obs with sections, or none; recognised by default.")]
 TestSection = Annotated[list[str] | None, typer.Option(help="Section that is held out for testing; may be repeated.")]
 Vocabulary = Annotated[
-    str | None, typer.Option(help="Folder of a foundation model: only genes that it knows are used.")
+    str | None,
+    typer.Option(
+        help="Folder of a foundation model: only genes that it knows are used. FOLDER,mapping=FILE renames them."
+    ),
 ]
 Split = Annotated[str, typer.Option(help="random, or blocks of neighbouring cells.")]
 
