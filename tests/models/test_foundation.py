@@ -26,7 +26,7 @@ def task():
 def folder(task, tmp_path_factory):
     torch.manual_seed(1)
     path = tmp_path_factory.mktemp("models") / "scgpt"
-    save_scgpt(new_scgpt(task.data.gene_names[:15], dim=16, layers=2, heads=2, hidden=16), path)
+    save_scgpt(new_scgpt(task.data.gene_names[:15], dim=16, layers=2, heads=2, hidden=16, dropout=0.1), path)
     return path
 
 

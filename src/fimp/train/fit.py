@@ -210,7 +210,7 @@ def fit(
             choice,
             folder,
             Pretraining(
-                options.accelerator, options.precision, options.fanout, epochs, batch_size, half, pretraining_steps
+                options.accelerator, options.fanout, epochs, batch_size, half, pretraining_steps, options.precision
             ),
             resume=resume,
             listener=listener,

@@ -30,8 +30,6 @@ class Pretraining:
     ----------
     accelerator
         ``cpu`` or ``cuda``.
-    precision
-        As in :class:`fimp.train.fit.TrainOptions`.
     fanout
         Most in-neighbours that a node receives from.
     epochs
@@ -42,15 +40,17 @@ class Pretraining:
         Time, or None. Once the warm-up has shown how many steps that pays for, these are taken.
     steps
         Steps that a run shortened by its budget took, to repeat it; None otherwise.
+    precision
+        As in :class:`fimp.train.fit.TrainOptions`.
     """
 
     accelerator: str
-    precision: str
     fanout: int
     epochs: int
     batch_size: int
     budget_seconds: float | None = None
     steps: int | None = None
+    precision: str = "32"
 
 
 @dataclass(frozen=True)
