@@ -150,3 +150,13 @@ def test_zero_shot_draws_from_the_parts_of_the_split(data):
 def test_options_outside_their_range(options, message):
     with pytest.raises(fimp.FIMPError, match=message):
         options()
+
+
+def test_zero_shot_is_the_same_whatever_training_is_told(data, vit):
+    task, choice = ZeroShotTask(data, ZeroShotOptions(patch_size=8, embeddings=60), seed=0), small("fimp:{}", vit)
+    told = [{}, {"stop_after": 0}, {"budget_seconds": 0.0}]
+    heads = [fit(task, choice, OPTIONS, **more).network.head.weight for more in told]
+    heads.append(fit(task, choice, TrainOptions(epochs=0, device="cpu")).network.head.weight)
+    assert heads[0].abs().sum() > 0
+    for head in heads[1:]:
+        assert torch.equal(head, heads[0])

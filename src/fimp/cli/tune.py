@@ -89,7 +89,9 @@ def tune(
 
 
 for _name, _setup in SETUPS.items():
-    app.command(_name)(with_setup(_setup, tune))
+    # Without training there is nothing to tune.
+    if _name != "zeroshot":
+        app.command(_name)(with_setup(_setup, tune))
 
 
 def _run(studies: list[Study], count: int) -> list[dict[str, Any]]:

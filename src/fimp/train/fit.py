@@ -187,9 +187,15 @@ def fit(
                 listener=listener,
                 on_validation=on_validation,
             )
+    begun = time.monotonic()
     reset_peak_memory()
     torch.manual_seed(task.seed)
     network = task.network(choice)
+    if task.probes:
+        # Neither epochs nor a budget has a say in what takes no training.
+        if choice.spec.trainable:
+            fit_probe(task, choice, network, options.fanout, torch.device(options.accelerator))
+        return Fitted(network, 0, 0, 0, 0, time.monotonic() - begun, peak_memory_mb())
     batch_size = min(options.batch_size, max(1, len(task.split["train"])))
     per_epoch = -(-len(task.split["train"]) // batch_size)
     epochs = default_epochs(per_epoch) if options.epochs is None else options.epochs
@@ -197,10 +203,6 @@ def fit(
     no_time = budget_seconds is not None and budget_seconds <= 0.0
     if not choice.spec.trainable or all_steps == 0 or stop_after == 0 or no_time:
         return Fitted(network, 0, 0, 0, 0, 0.0, peak_memory_mb())
-    begun = time.monotonic()
-    if task.probes:
-        fit_probe(task, choice, network, options.fanout, torch.device(options.accelerator))
-        return Fitted(network, 0, 0, 0, 0, time.monotonic() - begun, peak_memory_mb())
     pretrained = Pretrained()
     if choice.spec.pretrains:
         half = None if budget_seconds is None else 0.5 * budget_seconds
