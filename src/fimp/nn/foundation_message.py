@@ -117,6 +117,9 @@ class FoundationMessage(nn.Module):
         self.stack.check(h_dst, None)
         self.stack.check(h_src, mask_src)
         ops.check_edges("FoundationMessage", edge_index, len(h_src), len(h_dst), edge_weight)
+        if mask_src is not None and bool(mask_src.all()):
+            # Images and recordings have all their tokens, and attention is faster without a mask.
+            mask_src = None
         if mask_src is not None:
             sends = mask_src.any(1)[edge_index[0]]
             edge_index = edge_index[:, sends]
