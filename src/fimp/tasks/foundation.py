@@ -161,4 +161,5 @@ class FoundationClassificationNetwork(Network):
         """One vector per seed, ``[seeds, D]``."""
         sources = self.reader.told(inputs.content.take(graph.num_nodes[self.hops]))
         seeds = graph.num_seeds
-        return mean_tokens(self.model(sources.h[:seeds], sources, graph), sources.mask[:seeds])
+        states = self.model(sources.h[:seeds], sources, graph) if self.hops else self.model.plain(sources)
+        return mean_tokens(states, sources.mask[:seeds])
