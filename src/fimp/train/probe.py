@@ -12,6 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 from torch import nn
 
 from fimp.models.registry import ModelChoice
@@ -56,8 +57,10 @@ def fit_probe(task: Task, choice: ModelChoice, network: Network, fanout: int, de
         bias[classes] = 0.0
     else:
         scaler = StandardScaler().fit(x)
-        penalty = _penalty(x, y, _groups(task), task.seed)
-        found = LogisticRegression(C=penalty, max_iter=2000).fit(scaler.transform(x), y)
+        # Products this small are slower on many threads, and far slower where other runs keep the cores busy.
+        with threadpool_limits(1):
+            penalty = _penalty(x, y, _groups(task), task.seed)
+            found = LogisticRegression(C=penalty, max_iter=2000).fit(scaler.transform(x), y)
         # Of two classes there is one row, that of the second.
         rows = found.coef_ if len(classes) > 2 else np.stack([0 * found.coef_[0], found.coef_[0]])
         offsets = found.intercept_ if len(classes) > 2 else np.array([0.0, found.intercept_[0]])
