@@ -143,6 +143,7 @@ class FoundationClassificationNetwork(Network):
     """
 
     log_prior: Tensor
+    model: FoundationBackbone
 
     def __init__(self, reader: CellReader | ImageReader, model: FoundationBackbone, log_prior: Tensor) -> None:
         super().__init__()
