@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fimp.data.columns import Coded, encode, listed
+from fimp.data.countries import NOTE, countries
 from fimp.data.labels import as_known
 from fimp.data.place_files import PlaceTable, column_named
 from fimp.errors import FIMPError
@@ -38,8 +40,27 @@ class PlaceReference:
         object.__setattr__(self, "class_names", tuple(self.class_names))
 
 
+class Lookup(NamedTuple):
+    """Labels that coordinates tell.
+
+    Attributes
+    ----------
+    names
+        Takes latitude and longitude in degrees ``[N]`` each, gives N names.
+    note
+        What a user should know of them.
+    """
+
+    names: Callable[[NDArray[np.float64], NDArray[np.float64]], list[str]]
+    note: str
+
+
+#: Labels that are looked up where the table has no such column. Another one, such as a climate zone, is a line here.
+LOOKUPS = {"country": Lookup(countries, NOTE)}
+
+
 def new_labels(
-    table: PlaceTable, column: str | None, keep: NDArray[np.int64]
+    table: PlaceTable, column: str | None, keep: NDArray[np.int64], where: NDArray[np.float64]
 ) -> tuple[NDArray[np.int64], list[str], list[str]]:
     """Classes of images to train on.
 
@@ -48,9 +69,11 @@ def new_labels(
     table
         The images.
     column
-        Column with their labels; None reads none.
+        Column with their labels, or one of :data:`LOOKUPS` where the table has no such column; None reads none.
     keep
         Rows that are used, N of them.
+    where
+        Latitude and longitude of these in degrees, ``[2, N]``.
 
     Returns
     -------
@@ -60,14 +83,21 @@ def new_labels(
     Raises
     ------
     FIMPError
-        If there is no such column, or fewer than two classes or :data:`FEWEST` labels.
+        If there is no such column, or fewer than two classes or :data:`FEWEST` labels; or if what looks labels up is
+        not installed.
     """
-    coded = codes_of(table, column, "--label", keep)
+    notes = []
+    if column in LOOKUPS and column_named(table.columns, (column,), table.name) is None:
+        coded: Coded | None = encode(_values(LOOKUPS[column].names(*where)))
+        notes.append(f"label {column!r} is no column and was looked up: {LOOKUPS[column].note}")
+    else:
+        coded = codes_of(table, column, "--label", keep)
     if coded is None:
         return np.full(len(keep), -1, dtype=np.int64), [], ["images are read without labels"]
     if len(coded.names) < 2:
+        what = f"label {column!r}, looked up," if notes else f"column {column!r}"
         raise FIMPError(
-            f"{table.name}: column {column!r} has the one class {coded.names[0]!r}, wanted at least 2; add labels, or "
+            f"{table.name}: {what} has the one class {coded.names[0]!r}, wanted at least 2; add labels, or "
             "name another column by --label"
         )
     labelled = len(coded.codes) - coded.missing
@@ -76,7 +106,7 @@ def new_labels(
             f"{table.name}: column {column!r} labels {labelled} images, wanted at least {FEWEST} for a 70/10/20 split; "
             "label more"
         )
-    return coded.codes, coded.names, _label_notes(coded)
+    return coded.codes, coded.names, [*notes, *_label_notes(coded)]
 
 
 def known_labels(

@@ -33,7 +33,8 @@ class PlaceOptions:
     Attributes
     ----------
     label
-        Column of classes; None reads images without labels.
+        Column of classes; ``country`` is looked up from coordinates where there is no such column
+        (:func:`fimp.data.countries.countries`). None reads images without labels.
     split_by
         Column whose values stay together in one part of the split, such as a region.
     same_place
@@ -104,7 +105,7 @@ def read_places(
     same_place, groups = options.same_place, None
     masks: dict[str, torch.Tensor] = {}
     if reference is None:
-        y, class_names, remarks = new_labels(table, options.label, keep)
+        y, class_names, remarks = new_labels(table, options.label, keep, where[:, keep])
         groups = codes_of(table, options.split_by, "--split-by", keep)
         masks, unscored = _masks(table, keep, y)
         remarks += unscored
