@@ -20,7 +20,7 @@ from fimp.models.registry import ModelChoice, resolve
 from fimp.tasks.base import Network, Task, known_tasks
 from fimp.train.checkpoint import load_tree, load_weights, save_tree
 from fimp.train.fit import Fitted, TrainOptions, evaluate, fit
-from fimp.train.loader import EVALUATION_BATCH, sampler_for
+from fimp.train.loader import EVALUATION_BATCH, evaluation_order, sampler_for
 from fimp.train.runs import WEIGHTS, RunConfig, weights_tree
 
 
@@ -202,18 +202,20 @@ class GraphModel(ABC):
         """What the graph consists of, for people."""
 
     def _subgraphs(self, task: Task) -> Iterator[tuple[NDArray[np.int64], Subgraph]]:
-        """All nodes, some at a time, with their neighbourhoods."""
+        """All nodes, some at a time and in no order, with their neighbourhoods."""
         sampler = sampler_for(task, self.choice, self.network.hops, self.config.train.fanout)
-        nodes = np.arange(task.data.num_nodes)
+        nodes = evaluation_order(task, np.arange(task.data.num_nodes))
         for start in range(0, len(nodes), EVALUATION_BATCH):
             some = nodes[start : start + EVALUATION_BATCH]
             yield some, sampler.sample(some)
 
     def _outputs(self, source: Any, call: Callable[[Any, Subgraph], Tensor]) -> NDArray[np.float32]:
         """What ``call`` makes of all nodes when none of their values is hidden, ``[nodes, ...]``."""
-        task = self.task_on(source)
-        outputs = [self._run(call, task.shown(graph.nodes), graph).numpy() for _, graph in self._subgraphs(task)]
-        return np.concatenate(outputs)
+        task, order, outputs = self.task_on(source), [], []
+        for nodes, graph in self._subgraphs(task):
+            order.append(nodes)
+            outputs.append(self._run(call, task.shown(graph.nodes), graph).numpy())
+        return np.concatenate(outputs)[np.concatenate(order).argsort()]
 
     @torch.no_grad()
     def _run(self, call: Callable[[Any, Subgraph], Tensor], inputs: Any, graph: Subgraph) -> Tensor:
