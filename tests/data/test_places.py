@@ -209,6 +209,6 @@ def test_other_images_need_neither_labels_nor_places(tmp_path, empty):
     assert data.num_classes == 3
     assert torch.equal(data.edge_index, read_places(path, PlaceOptions(label=None)).edge_index)
     assert noted(data, "all images are unlabelled")
-    assert noted(data, "no column 'spot'")
+    assert noted(data, "no 'spot' here")
     one = read_places(table(tmp_path, **{key: cells[:1] for key, cells in columns().items()}), TRAINED, REFERENCE)
     assert one.num_nodes == 1

@@ -112,7 +112,7 @@ def read_places(
     else:
         y, class_names, remarks = known_labels(table, options.label, keep, reference)
         if same_place is not None and not has_values(table, same_place, keep):
-            remarks.append(f"no column {same_place!r}: images of one place are joined where they are near, as all are")
+            remarks.append(f"no {same_place!r} here: images of one place are joined where they are near, as all are")
             same_place = None
     places = codes_of(table, same_place, "--same-place", keep)
     if masks and places is not None:
