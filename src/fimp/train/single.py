@@ -85,8 +85,7 @@ class Run:
             "seconds": round(time.monotonic() - begun, 3),
             "peak_memory_mb": round(fitted.peak_memory_mb, 1),
         }
-        reference = getattr(task.data, "reference", None)
-        save_tree(weights_tree(task, fitted.network, fitted.epochs, reference), folder / WEIGHTS)
+        save_tree(weights_tree(task, fitted.network, fitted.epochs, task.data.reference), folder / WEIGHTS)
         save_tree({"statistics": torch.from_numpy(task.node_statistics(outcome))}, folder / STATISTICS)
         if self.budget_seconds is not None:
             replace(config, **fitted.shortened).save(folder)

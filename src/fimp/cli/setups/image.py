@@ -18,7 +18,9 @@ Data = Annotated[
         help="A table with columns path, latitude and longitude, a folder of located images, or simulated_images."
     ),
 ]
-Label = Annotated[str, typer.Option(help="Column with the class of each image.")]
+Label = Annotated[
+    str, typer.Option(help="Column with the class of each image; country is looked up where there is no such column.")
+]
 SplitBy = Annotated[str | None, typer.Option(help="Column whose values stay together in one part of the split.")]
 SamePlace = Annotated[
     str | None, typer.Option(help="Column whose equal values are joined by edges whatever their distance.")
