@@ -17,7 +17,7 @@ def content(folder):
 
 
 def directions(paths):
-    """The direction of the stripes, as far as their gradients tell it: ``[N, 2]``."""
+    """The direction of the furrows, as far as their gradients tell it: ``[N, 2]``."""
     out = []
     for path in paths:
         grey = np.asarray(Image.open(path), dtype=float)

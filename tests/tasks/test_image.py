@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import fimp
 from fimp.data import simulate
@@ -115,8 +116,25 @@ def test_broken_images_leave_the_graph(tmp_path):
         read_images(tmp_path / "images.csv", ImageOptions(image_size=16, on_error="fail"))
 
 
+@pytest.fixture(scope="module")
+def coloured(tmp_path_factory):
+    """Images whose class anybody sees: a red, a green or a blue picture, each class on a patch of the map."""
+    folder = tmp_path_factory.mktemp("coloured")
+    generator = np.random.default_rng(0)
+    rows = ["path,latitude,longitude,label"]
+    for index in range(90):
+        label = (0, 1, 0, 2)[index // 5 % 4]
+        image = generator.integers(40, 120, (24, 24, 3))
+        image[..., label] += 100
+        Image.fromarray(image.astype(np.uint8)).save(folder / f"{index}.png")
+        rows.append(f"{index}.png,{index // 5 * 0.3 + index % 5 * 0.02},{generator.random() * 0.05},{'rgb'[label]}")
+    (folder / "images.csv").write_text("\n".join(rows))
+    return read_images(folder / "images.csv", ImageOptions(image_size=24))
+
+
 @pytest.mark.parametrize("name", ["mean", "sage", "fimp-base", "fm:{}", "fimp:{}"])
-def test_zero_shot_trains_a_linear_classifier_alone(data, vit, name):
+def test_zero_shot_trains_a_linear_classifier_alone(coloured, vit, name):
+    data = coloured
     task = ZeroShotTask(data, ZeroShotOptions(patch_size=8, embeddings=60), seed=0)
     choice = small(name, vit)
     torch.manual_seed(task.seed)
@@ -130,7 +148,7 @@ def test_zero_shot_trains_a_linear_classifier_alone(data, vit, name):
     majority = float(torch.bincount(data.y[torch.from_numpy(task.split["train"])]).max()) / len(task.split["train"])
     assert score["accuracy"] >= majority - 0.03
     if name != "mean":
-        assert score["accuracy"] > majority + 0.1
+        assert score["accuracy"] > majority + 0.3
 
 
 def test_zero_shot_draws_from_the_parts_of_the_split(data):

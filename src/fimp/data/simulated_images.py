@@ -19,20 +19,26 @@ NAME = "simulated_images"
 #: Places within 10 miles of a place, on average.
 _DENSITY = 12.0
 _CLASSES, _DOMAINS = 4, 8
-#: Spread of the stripes' direction within a class, in degrees; directions of classes are 45 degrees apart. Whoever sees
+#: Spread of the furrows' direction within a class, in degrees; directions of classes are 45 degrees apart. Whoever sees
 #: the direction exactly and nothing else is right in 58 of 100 cases, or more where countries differ in size.
 _SPREAD = 28.0
-#: Standard deviations of noise and of the stripes, in grey levels.
-_NOISE, _STRIPES = 28.0, 24.0
+#: Furrows per pixel, and the spread of their frequency in both directions: they wave, end and begin.
+_FREQUENCY, _BAND = 1 / 6.5, 0.035
+#: Colour of the ground, and how deep furrows are in each channel.
+_EARTH, _FURROWS = np.array([140.0, 115.0, 85.0]), np.array([34.5, 30.0, 24.0])
+#: Standard deviations of the colour of the ground between images, and of noise.
+_TINT, _NOISE = 8.0, 30.0
+#: Counts up when images are made otherwise than before, so that those in caches are not used.
+_VERSION = 2
 
 
 def images(folder: str | Path, n_places: int = 400, seed: int = 0) -> Path:
-    """Write images of striped ground at places on a map, and the table that lists them.
+    """Write images of ploughed fields at places on a map, and the table that lists them.
 
     A map of about 12 places within 10 miles of each other is divided into 8 domains, two for each of 4 countries. The
-    direction of the stripes in an image is drawn around that of its country, so widely that an image alone tells the
-    country in 6 of 10 cases at best: neighbours, whose stripes are drawn anew, tell the rest. Colours, phase, width of
-    stripes and noise are of no country.
+    direction of the furrows in an image is drawn around that of its country, so widely that an image alone tells the
+    country in 6 of 10 cases at best: neighbours, whose furrows are drawn anew, tell the rest. Colours, where furrows
+    lie and noise are of no country.
 
     Parameters
     ----------
@@ -75,7 +81,7 @@ def images(folder: str | Path, n_places: int = 400, seed: int = 0) -> Path:
             writer.writerow(["path", "latitude", "longitude", "label", "region"])
             for row in range(n_places):
                 path = f"images/{row:05d}.png"
-                Image.fromarray(_stripes(angle[row], generator)).save(place / path)
+                Image.fromarray(_furrows(angle[row], generator)).save(place / path)
                 label, region = f"country {'ABCD'[country[row]]}", f"R{3 * square[row, 1] + square[row, 0]}"
                 writer.writerow([path, f"{latitude[row]:.6f}", f"{longitude[row]:.6f}", label, region])
     except OSError as error:
@@ -93,16 +99,20 @@ def _countries(miles: NDArray[np.float64], generator: np.random.Generator) -> ND
     return generator.permutation(np.arange(_DOMAINS) % _CLASSES)[distance.argmin(axis=0)]
 
 
-def _stripes(angle: float, generator: np.random.Generator) -> NDArray[np.uint8]:
-    """Stripes of one direction in random colours, under noise: ``[SIZE, SIZE, 3]``."""
-    column, row = np.meshgrid(np.arange(SIZE), np.arange(SIZE))
-    wave = 2.0 * np.pi / generator.uniform(5.0, 8.0)
-    stripes = np.cos(wave * (column * np.cos(angle) + row * np.sin(angle)) + generator.uniform(0.0, 2.0 * np.pi))
-    colour = generator.standard_normal(3)
-    colour *= np.sqrt(6.0) * _STRIPES / np.linalg.norm(colour)
-    ground = generator.uniform(80.0, 175.0, 3)
+def _furrows(angle: float, generator: np.random.Generator) -> NDArray[np.uint8]:
+    """Furrows of one direction in brown earth, under noise: ``[SIZE, SIZE, 3]``.
+
+    White noise, of which a window of frequencies around one direction is kept. It is cut out of a larger field, so that
+    opposite edges do not fit each other.
+    """
+    frequency = np.fft.fftfreq(2 * SIZE)
+    x, y = np.meshgrid(frequency, frequency)
+    across, along = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
+    kept = np.exp(-0.5 * ((np.abs(across) - _FREQUENCY) ** 2 + along**2) / _BAND**2)
+    field = np.fft.ifft2(np.fft.fft2(generator.standard_normal(kept.shape)) * kept).real[:SIZE, :SIZE]
+    ground = _EARTH + _TINT * generator.standard_normal(3)
     noise = _NOISE * generator.standard_normal((SIZE, SIZE, 3))
-    return np.clip(ground + stripes[:, :, None] * colour + noise, 0, 255).astype(np.uint8)
+    return np.clip(ground + (field / field.std())[:, :, None] * _FURROWS + noise, 0, 255).astype(np.uint8)
 
 
 def path_of(source: str | Path) -> Path:
@@ -118,9 +128,9 @@ def path_of(source: str | Path) -> Path:
         return path
     from fimp.data.pixels import cache
 
-    folder = cache() / NAME
+    folder = cache() / f"{NAME}-{_VERSION}"
     if not (folder / "images.csv").is_file():
-        temporary = folder.with_name(f".{NAME}.{os.getpid()}")
+        temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
         try:
             images(temporary)
             # Another process may have been quicker.
