@@ -65,8 +65,6 @@ def compare(
     from fimp.train.tune import apply_tuned
 
     choices = resolve_all(setup.models if models is None else models)
-    if tuned is not None:
-        choices = apply_tuned(choices, tuned, setup.task)
     config = RunConfig(
         task=setup.task,
         source=setup.source,
@@ -79,6 +77,9 @@ def compare(
     )
     # What does not fit the data must come to light before earlier results are replaced.
     task = config.make_task(config.read())
+    choices = task.rows(choices)
+    if tuned is not None:
+        choices = apply_tuned(choices, tuned, setup.task)
     for choice in choices:
         if choice.reads_files:
             for note in try_network(task, choice):
@@ -116,8 +117,8 @@ def run_and_show(comparison: Comparison) -> dict[str, Any]:
     from fimp.train.runs import write_text
 
     config = comparison.config
-    console, data = Console(), config.read()
-    features = config.make_task(data).num_features
+    console, task = Console(), config.make_task(config.read())
+    data, features = task.data, task.num_features
     if not console.is_terminal:
         console.width = 120  # a file or a pipe has no edge to wrap at
     degree = data.edge_index.size(1) / data.num_nodes

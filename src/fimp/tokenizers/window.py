@@ -1,0 +1,182 @@
+"""Nodes that are brain regions during a window: every patch of the signal is a token."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from fimp.data.subgraph import Subgraph
+from fimp.nn.positions import sin_cos_1d
+from fimp.tokenizers.base import Tokens
+from fimp.tokenizers.filling import fill_in
+
+#: Octaves of sines and cosines of a coordinate, from one oscillation over about the whole brain.
+_OCTAVES = 4
+#: Size of a patch's values, of the order of 1, beside its place and time. Norms divide a token by its own size: what
+#: is small leaves that size alone, so that a signal twice as strong says twice as much.
+_VALUES = 0.5
+
+
+class WindowInputs(NamedTuple):
+    """Windows of n regions, each in units of what its window shows.
+
+    Attributes
+    ----------
+    values
+        What a model may see, ``[n, P, L]``: P patches of L time points, 0 where hidden.
+    targets
+        The whole signal, ``[n, P, L]``.
+    hidden
+        True = the patch is to be predicted, ``[n, P]``.
+    spread
+        Root mean square of the visible values of all regions of the window, ``[n]``: the unit of values and targets.
+    noise
+        Standard normal numbers, ``[n, P, L]``, for models that want hidden patches filled in with them.
+    xyz
+        Coordinates of the region as in its table, ``[n, 3]``.
+    """
+
+    values: Tensor
+    targets: Tensor
+    hidden: Tensor
+    spread: Tensor
+    noise: Tensor
+    xyz: Tensor
+
+    def take(self, n: int) -> WindowInputs:
+        """The first n nodes."""
+        return WindowInputs(*(part[:n] for part in self))
+
+    def to(self, device: torch.device) -> WindowInputs:
+        """All parts on a device."""
+        return WindowInputs(*(part.to(device) for part in self))
+
+
+class RegionPlace(nn.Module):
+    """Coordinates of regions as numbers of the order of 1: ``[n, 3]`` to ``[n, width]``.
+
+    Standardised over the regions of the parcellation, and sines and cosines of these in several octaves.
+
+    Parameters
+    ----------
+    xyz
+        Coordinates of all regions, ``[R, 3]``.
+    """
+
+    centre: Tensor
+    size: Tensor
+
+    #: Numbers per region.
+    width = 3 * (1 + 2 * _OCTAVES)
+
+    def __init__(self, xyz: Tensor) -> None:
+        super().__init__()
+        centre = xyz.double().mean(0)
+        size = (xyz.double() - centre).square().mean().sqrt()
+        self.register_buffer("centre", centre.float())
+        # Regions may all be in one place, as where nobody knows their coordinates.
+        self.register_buffer("size", size.float() if float(size) > 0.0 else torch.ones(()))
+
+    def forward(self, xyz: Tensor) -> Tensor:
+        """Coordinates in the units of the table to features."""
+        place = (xyz - self.centre) / self.size
+        octaves = torch.pi / 4 * 2.0 ** torch.arange(_OCTAVES, device=xyz.device)
+        angle = (place[:, :, None] * octaves).flatten(1)
+        return torch.cat([place, angle.sin(), angle.cos()], 1)
+
+
+class WindowTokenizer(nn.Module):
+    """Patches of signals to tokens (arXiv 2210.09475, B.3).
+
+    A token is the sum of a projection of the patch's values, or a mask token, a projection of the region's coordinates
+    (:class:`RegionPlace`) and a fixed encoding of the patch's place in time, sines and cosines.
+
+    Parameters
+    ----------
+    patches, length
+        P and L.
+    dim
+        Width D.
+    xyz
+        Coordinates of all regions, ``[R, 3]``.
+    """
+
+    time: Tensor
+
+    def __init__(self, patches: int, length: int, dim: int, xyz: Tensor) -> None:
+        super().__init__()
+        self.values = nn.Linear(length, dim)
+        self.mask_token = nn.Parameter(torch.zeros(dim))
+        self.place = RegionPlace(xyz)
+        self.where = nn.Linear(self.place.width, dim)
+        self.register_buffer("time", sin_cos_1d(patches, dim), persistent=False)
+        nn.init.normal_(self.values.weight, std=_VALUES * length**-0.5)
+        nn.init.zeros_(self.values.bias)
+
+    def forward(self, content: WindowInputs) -> Tensor:
+        """Tokens of all patches, ``[n, P, D]``; the values of hidden ones are not looked at."""
+        values = self.values(torch.where(content.hidden[:, :, None], 0.0, content.values))
+        shown = torch.where(content.hidden[:, :, None], self.mask_token, values)
+        return shown + self.where(self.place(content.xyz))[:, None] + self.time.to(shown.dtype)
+
+    def names(self, count: int) -> Tensor:
+        """What tokens are apart from values and region, their place in time: ``[count, P, D]``."""
+        return self.time.expand(count, -1, -1)
+
+
+class WindowEncoder(nn.Module):
+    """Windows of regions as a model wants them.
+
+    Parameters
+    ----------
+    kind
+        ``"tokens"`` or ``"vectors"``, as in :class:`fimp.models.ModelSpec`.
+    patches, length
+        P and L.
+    dim
+        Width D, for tokens.
+    xyz
+        Coordinates of all regions, ``[R, 3]``.
+    fill
+        How hidden patches are filled in, for vectors.
+
+    Attributes
+    ----------
+    out_dim
+        D for tokens, length of the vector for vectors.
+    """
+
+    def __init__(self, kind: str, patches: int, length: int, dim: int, xyz: Tensor, fill: str = "mean") -> None:
+        super().__init__()
+        self.fill = fill
+        if kind == "tokens":
+            self.tokenizer = WindowTokenizer(patches, length, dim, xyz)
+            self.out_dim = dim
+        else:
+            self.place = RegionPlace(xyz)
+            self.out_dim = patches * length + patches + self.place.width
+
+    def filled(self, content: WindowInputs) -> Tensor:
+        """Signals with hidden patches filled in, ``[n, P, L]``."""
+        return fill_in(content.values, content.hidden, content.noise, self.fill)
+
+    def vectors(self, content: WindowInputs) -> Tensor:
+        """The filled signal, which patches of it are visible, and where the region is: ``[n, P * L + P + 27]``."""
+        visible = (~content.hidden).to(content.values.dtype)
+        return torch.cat([self.filled(content).flatten(1), visible, self.place(content.xyz)], 1)
+
+    def told(self, content: WindowInputs, graph: Subgraph, reach: int) -> tuple[Tensor, Tokens]:
+        """Tokens of all patches ``[n, P, D]``, hidden ones as mask tokens, and the visible ones of those near.
+
+        Parameters
+        ----------
+        content, graph
+            All nodes of a subgraph.
+        reach
+            Hops within which nodes show their patches.
+        """
+        whole = self.tokenizer(content)
+        near = graph.num_nodes[reach]
+        return whole, Tokens(whole[:near], ~content.hidden[:near])
