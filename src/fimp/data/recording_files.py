@@ -49,8 +49,8 @@ def read_recording_file(path: Path) -> Stored:
     """Read one recording.
 
     ``.npz``, ``.mat`` (of any version), ``.h5`` and ``.hdf5`` hold ``signal``, or one matrix of numbers under any name;
-    ``tr``, ``subject``, ``dataset`` and ``structural`` are optional. ``.npy`` is a matrix; ``.csv`` and ``.tsv`` are tables, which may
-    name their rows and columns.
+    ``tr``, ``subject``, ``dataset`` and ``structural`` are optional. ``.npy`` is a matrix; ``.csv`` and ``.tsv`` are
+    tables, which may name their rows and columns.
 
     Raises
     ------

@@ -51,7 +51,8 @@ class RecordingOptions:
         check_window(self.window, self.patch)
         if self.window == self.patch:
             raise FIMPError(
-                f"--patch: {self.patch} is all of --window {self.window}, wanted at least two patches; use a smaller one"
+                f"--patch: {self.patch} is all of --window {self.window}, wanted two patches at least; use "
+                f"{max(1, self.window // 8)}, for instance"
             )
         if self.graph not in GRAPHS:
             raise FIMPError(f"--graph: {self.graph!r} is unknown; use {', '.join(GRAPHS)}")
@@ -134,7 +135,7 @@ def measured_edges(
                 "--graph structural: no training recording has connections ('structural', [regions, regions]); "
                 "use --graph knn"
             )
-        strength = sum(matrix + matrix.T for matrix in known) / len(known)
+        strength = np.mean([matrix + matrix.T for matrix in known], axis=0)
     return strongest(strength, options.neighbors)
 
 

@@ -19,8 +19,8 @@ def split_recordings(recordings: Recordings, window: int, gap: int, by: str, see
 
     By subject, each subject is in one part: of three subjects one each, and the seed says which one tests, so that
     three seeds leave out every subject once; of more, 70, 10 and 20 %. By time, or where there are fewer than three
-    subjects, the last window of each recording tests, what ends a gap before it trains, and validation looks at the same
-    stretch under other masks.
+    subjects, the last window of each recording tests, what ends a gap before it trains, and validation looks at the
+    same stretch under other masks.
 
     Parameters
     ----------
@@ -76,9 +76,9 @@ def _by_time(
         end = length - window - gap
         if end < window:
             raise FIMPError(
-                f"{recordings.recordings[index].name}: {length} volumes, wanted at least {2 * window + gap} (two windows "
-                "and a patch between them) for a split by time; use a smaller --window, or three subjects or more and "
-                "--split subject"
+                f"{recordings.recordings[index].name}: {length} volumes, wanted at least {2 * window + gap} (two "
+                "windows and a patch between them) for a split by time; use a smaller --window, or three subjects or "
+                "more and --split subject"
             )
         spans += [Span(index, 0, end, "train"), Span(index, 0, end, "val"), Span(index, end + gap, length, "test")]
     few = f" ({subjects} subject{'s' if subjects > 1 else ''})" if subjects < 3 else ""

@@ -16,9 +16,7 @@ from fimp.errors import FIMPError
 NAME = "simulated_recordings"
 
 
-def recordings(
-    folder: str | Path, n_subjects: int = 4, n_regions: int = 40, n_times: int = 400, seed: int = 0
-) -> Path:
+def recordings(folder: str | Path, n_subjects: int = 4, n_regions: int = 40, n_times: int = 400, seed: int = 0) -> Path:
     """Write simulated recordings (:func:`fimp.data.simulate.recording`), one file per subject, and their regions.
 
     Parameters
@@ -50,9 +48,7 @@ def recordings(
         place.mkdir(parents=True, exist_ok=True)
         for number, one in enumerate(made, start=1):
             subject = f"sub-{number:02d}"
-            np.savez(
-                place / f"{subject}.npz", signal=one.signal, tr=2.0, subject=subject, structural=one.connectome
-            )
+            np.savez(place / f"{subject}.npz", signal=one.signal, tr=2.0, subject=subject, structural=one.connectome)
         with (place / REGION_TABLE).open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(["index", "name", "x", "y", "z"])

@@ -88,6 +88,7 @@ class FIMP(Backbone):
                 own=own,
                 names=own and names,
                 far=last and self.reach == 2,
+                heard=parts,
             )
 
         self.summaries = nn.ModuleList(layer(own=parts, last=False) for _ in range(layers))
@@ -111,7 +112,8 @@ class FIMP(Backbone):
         cells
             Cell tokens of all nodes of the subgraph, ``[n, 1, D]``, or with ``parts`` ``[n, T, D]``.
         sources
-            Visible tokens of the nodes within ``reach`` hops, ``h [n_r, S, D]``.
+            Visible tokens of the nodes within ``reach`` hops, ``h [n_r, S, D]``; with ``parts`` those of all nodes,
+            which are their cell tokens with a mask of what is visible.
         queries
             Tokens asked of the seeds, ``h [seeds, T, D]``.
         graph
@@ -157,11 +159,13 @@ class FIMP(Backbone):
     ) -> tuple[Tensor, Tokens, Tensor]:
         """What the last layer takes: queries, the seeds' own tokens, and edges."""
         edges, called = graph.edge_index, None
+        # Parts of which nothing is known have nothing to say before they have heard something.
+        mask = sources.mask if self.parts else torch.ones_like(cells[:, :, 0], dtype=torch.bool)
         for layer, (edges, count) in zip(self.summaries, graph.layers(), strict=True):
             if self.parts and names is not None:
                 called = tuple(names[1][:1].expand(size, -1, -1) for size in (len(cells), count))
-            told = Tokens(cells, torch.ones_like(cells[:, :, 0], dtype=torch.bool))
-            cells = layer(cells[:count], told, edges, names=called)
+            cells = layer(cells[:count], Tokens(cells, mask), edges, names=called)
+            mask = torch.ones_like(cells[:, :, 0], dtype=torch.bool)
         seeds = graph.num_seeds
         mask = torch.cat([torch.ones_like(cells[:, :, 0], dtype=torch.bool), sources.mask[:seeds]], 1)
         asking = queries.h + cells + self.gate(queries.h) * self.norm_read(cells)

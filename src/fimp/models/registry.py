@@ -115,8 +115,8 @@ class ModelSpec:
         One line for ``fimp models list`` and the documentation.
     input
         ``tokens``: nodes as token sequences. ``vectors``: nodes as one vector. ``none``: nothing at all, the
-        model is its output bias. ``rule``: what a formula needs, fitted at most, never trained. ``foundation``: nodes as
-        tokens of the foundation model in ``foundation``.
+        model is its output bias. ``rule``: what a formula needs, fitted at most, never trained. ``foundation``: nodes
+        as tokens of the foundation model in ``foundation``.
     build
         ``build(hyperparameters, in_dim)`` makes the network; ``in_dim`` is the length of a node's vector. For models
         of tokens it is ``build(hyperparameters, dim, names, parts)``, with the width of tokens, whether they have names
@@ -259,7 +259,7 @@ def known_models() -> dict[str, ModelSpec]:
 
 
 def resolve(name: str, **changes: Any) -> ModelChoice:
-    """Understand a model's name: ``gcn``, ``gcn+mean``, ``fimp-base:no-edges`` or ``fimp:FOLDER:no-edges,train=frozen``.
+    """Understand a model's name, such as ``gcn+mean``, ``fimp-base:no-edges`` or ``fimp:FOLDER:no-edges,train=frozen``.
 
     Parameters
     ----------

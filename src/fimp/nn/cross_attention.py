@@ -11,6 +11,9 @@ from torch.nn import functional as F
 from fimp import ops
 from fimp.errors import FIMPError
 
+#: Where the prior of messages that are divided by what was heard starts, before softplus: at 0.05.
+_PRIOR = -3.0
+
 
 class MessageCreator(Protocol):
     """What :class:`fimp.nn.FIMPConv` asks to make messages and aggregate them.
@@ -66,6 +69,10 @@ class CrossNodeAttention(nn.Module):
         instance), besides their states: names have projections of their own, whose products add to the scores. Queries
         and keys start from the same orthogonal one, so that at first a token asks its namesakes, and the null token
         where there are none.
+    heard
+        Divide the aggregated message of a token by the share of attention that did not go to null tokens, plus a
+        learned prior per head: neighbours that have nothing to say to a token do not count in its mean, and a token
+        that hears little is answered little, as in kriging. Needs null tokens.
 
     Raises
     ------
@@ -82,6 +89,7 @@ class CrossNodeAttention(nn.Module):
         backend: str = "auto",
         null_token: bool = False,
         names: bool = False,
+        heard: bool = False,
     ) -> None:
         super().__init__()
         if dim < 1 or heads < 1 or dim % heads:
@@ -97,6 +105,9 @@ class CrossNodeAttention(nn.Module):
             self.name_norm = nn.LayerNorm(dim)
             self.q_name, self.k_name = nn.Linear(dim, dim, bias=False), nn.Linear(dim, dim, bias=False)
             self.null_score = nn.Parameter(torch.empty(heads)) if null_token else None
+        if heard and not null_token:
+            raise FIMPError("CrossNodeAttention: heard=True needs null tokens; pass null_token=True")
+        self.prior = nn.Parameter(torch.empty(heads)) if heard else None
         self.reset_parameters()
 
     @classmethod
@@ -135,6 +146,12 @@ class CrossNodeAttention(nn.Module):
                 nn.init.zeros_(linear.bias)
         if self.null_token is not None:
             nn.init.normal_(self.null_token, std=0.1)
+        if self.prior is not None:
+            nn.init.constant_(self.prior, _PRIOR)
+            # At first a message is what was heard, as it was said.
+            nn.init.orthogonal_(self.v_proj.weight)
+            with torch.no_grad():
+                self.out_proj.weight.copy_(self.v_proj.weight.T)
         if self.named:
             self.name_norm.reset_parameters()
             nn.init.orthogonal_(self.q_name.weight)
@@ -185,6 +202,10 @@ class CrossNodeAttention(nn.Module):
             If names are given to a module built without, or as :func:`fimp.ops.edge_attention`.
         """
         query, key, value, key_mask = self._project(h_dst, h_src, mask_src, names)
+        if self.prior is not None:
+            # One more channel adds up the attention to real tokens; the null token comes last.
+            real = torch.ones_like(value[..., :1])
+            value = torch.cat([value, F.pad(real[:, :, 1:], (0, 0, 0, 1))], -1)
         attended = ops.edge_attention(
             query,
             key,
@@ -197,6 +218,8 @@ class CrossNodeAttention(nn.Module):
             dropout=self.dropout if self.training else 0.0,
             backend=self.backend,
         )
+        if self.prior is not None:
+            attended = attended[..., :-1] / (attended[..., -1:] + F.softplus(self.prior)[:, None, None])
         out = F.linear(attended.transpose(1, 2).flatten(2), self.out_proj.weight)
         if self.out_proj.bias is None:
             return out

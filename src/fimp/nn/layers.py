@@ -92,6 +92,9 @@ class FIMPLayer(nn.Module):
         Whether queries find their neighbours' tokens by name, too (:class:`fimp.nn.CrossNodeAttention`).
     far
         Whether queries attend to the sources of nodes farther away, along edges of their own.
+    heard
+        Whether neighbours that have nothing to say to a query do not count in its mean
+        (:class:`fimp.nn.CrossNodeAttention`).
     """
 
     def __init__(
@@ -105,13 +108,16 @@ class FIMPLayer(nn.Module):
         own: bool = True,
         names: bool = False,
         far: bool = False,
+        heard: bool = False,
     ) -> None:
         super().__init__()
         self.edge_dropout = edge_dropout
         self.norm_query, self.norm_source, self.norm_ffn = nn.LayerNorm(dim), nn.LayerNorm(dim), nn.LayerNorm(dim)
 
         def conv() -> FIMPConv:
-            message = CrossNodeAttention(dim, heads, dropout=attention_dropout, null_token=True, names=names)
+            message = CrossNodeAttention(
+                dim, heads, dropout=attention_dropout, null_token=True, names=names, heard=heard
+            )
             return FIMPConv(message)
 
         self.conv = conv()

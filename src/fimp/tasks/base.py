@@ -152,9 +152,7 @@ class Task(ABC):
         if choice.spec.input == "rule" and choice.spec.name not in self.rules:
             raise FIMPError(f"--models: {choice.spec.name} is no model of {self.name}; leave it out")
         if choice.fill is not None and not self.fills:
-            raise FIMPError(
-                f"--models: {choice.name}: {self.name} has nothing to fill in; leave out '+{choice.fill}'"
-            )
+            raise FIMPError(f"--models: {choice.name}: {self.name} has nothing to fill in; leave out '+{choice.fill}'")
 
     def rows(self, choices: Sequence[ModelChoice]) -> list[ModelChoice]:
         """The rows of a comparison of some models: where the task wants it, one for each way to fill in.

@@ -89,11 +89,11 @@ class RecordingNetwork(Network):
             out: Tensor = self.model(self.vectors(inputs), graph)
             return out
         encoder, asked = self.encoder, inputs.take(graph.num_seeds)
-        whole, sources = encoder.told(inputs, graph, self.model.reach)
+        sources = encoder.told(inputs)
         question = encoder.tokenizer(asked._replace(hidden=torch.ones_like(asked.hidden)))
         queries = Tokens(question, torch.ones_like(asked.hidden))
         names = encoder.tokenizer.names(len(sources.h)), encoder.tokenizer.names(graph.num_seeds)
-        states: Tensor = self.model(whole, sources, queries, graph, names)
+        states: Tensor = self.model(sources.h, sources, queries, graph, names)
         return states
 
 

@@ -7,7 +7,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from fimp.data.subgraph import Subgraph
 from fimp.nn.positions import sin_cos_1d
 from fimp.tokenizers.base import Tokens
 from fimp.tokenizers.filling import fill_in
@@ -112,6 +111,8 @@ class WindowTokenizer(nn.Module):
         self.place = RegionPlace(xyz)
         self.where = nn.Linear(self.place.width, dim)
         self.register_buffer("time", sin_cos_1d(patches, dim), persistent=False)
+        # Sines and cosines of neighbouring places are nearly alike; names must not be.
+        self.name = nn.Parameter(torch.randn(patches, dim))
         nn.init.normal_(self.values.weight, std=_VALUES * length**-0.5)
         nn.init.zeros_(self.values.bias)
 
@@ -122,8 +123,8 @@ class WindowTokenizer(nn.Module):
         return shown + self.where(self.place(content.xyz))[:, None] + self.time.to(shown.dtype)
 
     def names(self, count: int) -> Tensor:
-        """What tokens are apart from values and region, their place in time: ``[count, P, D]``."""
-        return self.time.expand(count, -1, -1)
+        """What tokens are apart from values and region, a learned name of their place in time: ``[count, P, D]``."""
+        return self.name.expand(count, -1, -1)
 
 
 class WindowEncoder(nn.Module):
@@ -167,16 +168,6 @@ class WindowEncoder(nn.Module):
         visible = (~content.hidden).to(content.values.dtype)
         return torch.cat([self.filled(content).flatten(1), visible, self.place(content.xyz)], 1)
 
-    def told(self, content: WindowInputs, graph: Subgraph, reach: int) -> tuple[Tensor, Tokens]:
-        """Tokens of all patches ``[n, P, D]``, hidden ones as mask tokens, and the visible ones of those near.
-
-        Parameters
-        ----------
-        content, graph
-            All nodes of a subgraph.
-        reach
-            Hops within which nodes show their patches.
-        """
-        whole = self.tokenizer(content)
-        near = graph.num_nodes[reach]
-        return whole, Tokens(whole[:near], ~content.hidden[:near])
+    def told(self, content: WindowInputs) -> Tokens:
+        """Tokens of all patches ``h [n, P, D]``, hidden ones as mask tokens, with a mask of what is visible."""
+        return Tokens(self.tokenizer(content), ~content.hidden)
