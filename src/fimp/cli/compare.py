@@ -112,8 +112,11 @@ def run_and_show(comparison: Comparison) -> dict[str, Any]:
     from rich.console import Console
 
     from fimp.analysis.figures import comparison_figure
+    from fimp.analysis.reconstruction import reconstruction_figure
     from fimp.analysis.tables import markdown, verdicts
     from fimp.cli.progress import TerminalObserver
+    from fimp.tasks import FMRITask
+    from fimp.train.compare import RECONSTRUCTIONS
     from fimp.train.runs import write_text
 
     config = comparison.config
@@ -138,11 +141,16 @@ def run_and_show(comparison: Comparison) -> dict[str, Any]:
         raise
     write_text(comparison.out / "results.md", markdown(results))
     comparison_figure(results, comparison.out / "results.png")
+    figures = "results.png"
+    if examples := comparison.examples():
+        assert isinstance(task, FMRITask)
+        reconstruction_figure(task, examples, results, comparison.out / RECONSTRUCTIONS)
+        figures += f", {RECONSTRUCTIONS}"
     show_table(console, results)
     for line in verdicts(results):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     console.print(
-        f"{comparison.out}/results.json, results.md, results.png, runs/", markup=False, highlight=False, soft_wrap=True
+        f"{comparison.out}/results.json, results.md, {figures}, runs/", markup=False, highlight=False, soft_wrap=True
     )
     return results
 

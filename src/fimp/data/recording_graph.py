@@ -147,6 +147,24 @@ def correlation(signal: NDArray[np.floating]) -> NDArray[np.float64]:
     return out
 
 
+def profiles(signals: Sequence[NDArray[np.floating]], most: int) -> NDArray[np.float32]:
+    """What regions do together, as a position of each: ``[R, most]``, of which inner products are near correlations.
+
+    The first factors of the correlation of training recordings; zero where there are fewer of them.
+
+    Parameters
+    ----------
+    signals
+        Scaled stretches of training recordings, ``[R, any length]`` each.
+    most
+        Length of a profile.
+    """
+    units = [signal / max(float(np.sqrt(np.mean(np.square(signal)))), 1e-12) for signal in signals]
+    values, vectors = np.linalg.eigh(correlation(np.concatenate(units, axis=1)))
+    factors = (vectors * np.sqrt(np.maximum(values, 0.0)))[:, ::-1][:, :most]
+    return np.pad(factors, ((0, 0), (0, most - factors.shape[1]))).astype(np.float32)
+
+
 def strongest(strength: NDArray[np.floating], neighbors: int) -> Tensor:
     """Every region receives from the regions that it is tied to most strongly, ``[2, E]``; a tie of 0 is none.
 

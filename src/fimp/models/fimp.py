@@ -120,7 +120,7 @@ class FIMP(Backbone):
             Subgraph with as many hops as there are layers.
         names
             Names of sources ``[n_r, S, D]`` and of queries ``[seeds, T, D]``, where tokens have names: what they are,
-            apart from their values. With ``parts``, queries of all nodes have the same names.
+            apart from their values. With ``parts``, a node's cell tokens have the names of its sources.
 
         Returns
         -------
@@ -163,7 +163,7 @@ class FIMP(Backbone):
         mask = sources.mask if self.parts else torch.ones_like(cells[:, :, 0], dtype=torch.bool)
         for layer, (edges, count) in zip(self.summaries, graph.layers(), strict=True):
             if self.parts and names is not None:
-                called = tuple(names[1][:1].expand(size, -1, -1) for size in (len(cells), count))
+                called = names[0][: len(cells)], names[0][:count]
             cells = layer(cells[:count], Tokens(cells, mask), edges, names=called)
             mask = torch.ones_like(cells[:, :, 0], dtype=torch.bool)
         seeds = graph.num_seeds

@@ -116,6 +116,10 @@ class Task(ABC):
         The first tensor says which seed of the batch an entry belongs to; it becomes the seed's node index.
         """
 
+    def example(self, outcome: tuple[Tensor, ...]) -> dict[str, Tensor] | None:
+        """What a figure shows of the outcome of the test part; None where there is no such figure."""
+        return None
+
     @abstractmethod
     def score(self, outcome: tuple[Tensor, ...]) -> dict[str, float]:
         """Metrics of a part, from the concatenated outcomes of its batches."""

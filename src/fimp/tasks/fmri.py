@@ -14,7 +14,7 @@ from torch_geometric.data import Data
 
 from fimp.data.hashing import hash_uniform
 from fimp.data.masking import EVALUATION
-from fimp.data.recording_graph import RecordingOptions, in_every_window, measured_edges, read_recording_graph
+from fimp.data.recording_graph import RecordingOptions, in_every_window, measured_edges, profiles, read_recording_graph
 from fimp.data.recording_splits import split_recordings
 from fimp.data.scaling import RobustScale
 from fimp.data.windows import Windows
@@ -22,10 +22,13 @@ from fimp.errors import FIMPError
 from fimp.models.registry import ModelChoice
 from fimp.tasks.base import PARTS, Network, Task, TaskKind, register
 from fimp.tasks.fmri_networks import GaussianNetwork, RecordingNetwork, fitted_gaussian
-from fimp.tokenizers.window import WindowInputs
+from fimp.tasks.foundation import FoundationRecordingNetwork, read_recording_model
+from fimp.tokenizers.window import PROFILE, WindowInputs
 
 MASKINGS = ("random", "blocks", "future")
 SPLITS = ("subject", "time")
+#: Regions whose reconstruction is drawn.
+EXAMPLES = 3
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,7 @@ class FMRITask(Task):
         recordings, window, patch = data.recordings, data.reading.window, data.reading.patch
         self.regions, self.patches, self.length = len(recordings.regions), window // patch, patch
         self.shown = min(max(1, round((1.0 - options.mask_ratio) * self.patches)), self.patches - 1)
+        self.region_names = recordings.regions.names
         self.xyz = torch.from_numpy(recordings.regions.xyz).float()
         scale = None if state is None else _scale_of(state)
         spans, note = split_recordings(recordings, window, patch, options.split, seed)
@@ -122,6 +126,8 @@ class FMRITask(Task):
             items = [item for index, item in enumerate(recordings.recordings) if index in training]
             edges = measured_edges(data.reading, self.windows.training, items)
         self.region_edges = edges
+        found = torch.from_numpy(profiles(self.windows.training, PROFILE)) if state is None else state["profiles"]
+        self.profiles: Tensor = found
         self.data = self._graph(data, edges, note)
 
     def _graph(self, data: Data, edges: Tensor, note: str) -> Data:
@@ -140,7 +146,7 @@ class FMRITask(Task):
         return int(self.windows.window)
 
     def state(self) -> dict[str, Any]:
-        """The scale of training recordings, and the graph of the regions."""
+        """The scale and the profiles of training recordings, and the graph of the regions."""
         scale = self.windows.scale
         return {
             "median": torch.from_numpy(scale.median),
@@ -148,6 +154,7 @@ class FMRITask(Task):
             "flat": torch.from_numpy(scale.flat),
             "detrend": scale.detrend,
             "edges": self.region_edges,
+            "profiles": self.profiles,
         }
 
     def view(self, windows: NDArray[np.int64], epoch: int) -> View:
@@ -176,6 +183,7 @@ class FMRITask(Task):
             torch.from_numpy(seen.spread[place]),
             torch.from_numpy(noise),
             self.xyz[torch.from_numpy(region)],
+            self.profiles[torch.from_numpy(region)],
         )
 
     def _epochs(self, windows: NDArray[np.int64], epoch: int) -> NDArray[np.int64]:
@@ -212,6 +220,8 @@ class FMRITask(Task):
                 choice, self.windows.training, self.view(val, EVALUATION), self.patches * self.length
             )
             return GaussianNetwork(model, self.regions, lambda windows: self.view(windows, EVALUATION))
+        if choice.spec.foundation is not None:
+            return FoundationRecordingNetwork(*read_recording_model(choice, self.patches, self.length))
         choice = choice.for_data(sum(signal.size for signal in self.windows.training))
         return RecordingNetwork(choice, self.patches, self.length, self.xyz)
 
@@ -224,6 +234,17 @@ class FMRITask(Task):
         spread = inputs.spread[:, None, None]
         hidden = inputs.hidden
         return hidden.nonzero()[:, 0], (prediction * spread)[hidden], (inputs.targets * spread)[hidden]
+
+    def example(self, outcome: tuple[Tensor, ...]) -> dict[str, Tensor]:
+        """Predictions of some regions of the first window of a part: ``nodes [K]``, ``predicted [K, L]``.
+
+        Regions are spread evenly over the table; K is the number of their hidden patches, in the order of nodes.
+        """
+        nodes, predicted, _ = outcome
+        first = int(nodes.min()) // self.regions
+        chosen = np.unique(np.linspace(0, self.regions - 1, EXAMPLES + 2).round().astype(np.int64)[1:-1])
+        shown = torch.isin(nodes, torch.from_numpy(first * self.regions + chosen))
+        return {"nodes": nodes[shown], "predicted": predicted[shown]}
 
     def score(self, outcome: tuple[Tensor, ...]) -> dict[str, float]:
         """Mean squared error, and R2 pooled over all hidden values."""

@@ -67,11 +67,10 @@ class RecordingNetwork(Network):
         if self.input == "rule":
             out: Tensor = self.model(asked.values, asked.hidden)
             return out
-        learned = self.head(self._states(inputs, graph)) + self.bias.flatten(0, -2 if self.input == "tokens" else -1)
+        learned = self.head(self._states(inputs, graph)).view_as(asked.values) + self.bias
         if self.input == "vectors" and self.fill != "noise":
-            return self.encoder.filled(asked) + learned.view_as(asked.values)
-        out = learned.view_as(asked.values)
-        return out
+            return self.encoder.filled(asked) + learned
+        return learned
 
     def vectors(self, inputs: WindowInputs) -> Tensor:
         """Filled windows, what of them is visible, and where the region is, ``[n, F]``."""
@@ -92,8 +91,8 @@ class RecordingNetwork(Network):
         sources = encoder.told(inputs)
         question = encoder.tokenizer(asked._replace(hidden=torch.ones_like(asked.hidden)))
         queries = Tokens(question, torch.ones_like(asked.hidden))
-        names = encoder.tokenizer.names(len(sources.h)), encoder.tokenizer.names(graph.num_seeds)
-        states: Tensor = self.model(sources.h, sources, queries, graph, names)
+        names = encoder.tokenizer.names(inputs)
+        states: Tensor = self.model(sources.h, sources, queries, graph, (names, names[: graph.num_seeds]))
         return states
 
 

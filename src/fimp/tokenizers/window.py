@@ -15,7 +15,11 @@ from fimp.tokenizers.filling import fill_in
 _OCTAVES = 4
 #: Size of a patch's values, of the order of 1, beside its place and time. Norms divide a token by its own size: what
 #: is small leaves that size alone, so that a signal twice as strong says twice as much.
-_VALUES = 0.5
+_VALUES = 0.3
+#: Length of a region's profile.
+PROFILE = 16
+#: Weight of regions in names, beside time.
+_REGION = 0.5
 
 
 class WindowInputs(NamedTuple):
@@ -35,6 +39,8 @@ class WindowInputs(NamedTuple):
         Standard normal numbers, ``[n, P, L]``, for models that want hidden patches filled in with them.
     xyz
         Coordinates of the region as in its table, ``[n, 3]``.
+    profile
+        What the region did in training recordings (:func:`fimp.data.recording_graph.profiles`), ``[n, PROFILE]``.
     """
 
     values: Tensor
@@ -43,6 +49,7 @@ class WindowInputs(NamedTuple):
     spread: Tensor
     noise: Tensor
     xyz: Tensor
+    profile: Tensor
 
     def take(self, n: int) -> WindowInputs:
         """The first n nodes."""
@@ -54,9 +61,10 @@ class WindowInputs(NamedTuple):
 
 
 class RegionPlace(nn.Module):
-    """Coordinates of regions as numbers of the order of 1: ``[n, 3]`` to ``[n, width]``.
+    """What is known of regions, as numbers of the order of 1: ``[n, width]``.
 
-    Standardised over the regions of the parcellation, and sines and cosines of these in several octaves.
+    Coordinates, standardised over the regions of the parcellation, sines and cosines of these in several octaves, and
+    profiles.
 
     Parameters
     ----------
@@ -68,7 +76,7 @@ class RegionPlace(nn.Module):
     size: Tensor
 
     #: Numbers per region.
-    width = 3 * (1 + 2 * _OCTAVES)
+    width = 3 * (1 + 2 * _OCTAVES) + PROFILE
 
     def __init__(self, xyz: Tensor) -> None:
         super().__init__()
@@ -78,12 +86,12 @@ class RegionPlace(nn.Module):
         # Regions may all be in one place, as where nobody knows their coordinates.
         self.register_buffer("size", size.float() if float(size) > 0.0 else torch.ones(()))
 
-    def forward(self, xyz: Tensor) -> Tensor:
-        """Coordinates in the units of the table to features."""
-        place = (xyz - self.centre) / self.size
-        octaves = torch.pi / 4 * 2.0 ** torch.arange(_OCTAVES, device=xyz.device)
+    def forward(self, content: WindowInputs) -> Tensor:
+        """Features of the regions of some nodes."""
+        place = (content.xyz - self.centre) / self.size
+        octaves = torch.pi / 4 * 2.0 ** torch.arange(_OCTAVES, device=place.device)
         angle = (place[:, :, None] * octaves).flatten(1)
-        return torch.cat([place, angle.sin(), angle.cos()], 1)
+        return torch.cat([place, angle.sin(), angle.cos(), content.profile], 1)
 
 
 class WindowTokenizer(nn.Module):
@@ -111,8 +119,9 @@ class WindowTokenizer(nn.Module):
         self.place = RegionPlace(xyz)
         self.where = nn.Linear(self.place.width, dim)
         self.register_buffer("time", sin_cos_1d(patches, dim), persistent=False)
+        self.profile = min(PROFILE, dim // 4)
         # Sines and cosines of neighbouring places are nearly alike; names must not be.
-        self.name = nn.Parameter(torch.randn(patches, dim))
+        self.name = nn.Parameter(torch.randn(patches, dim - self.profile))
         nn.init.normal_(self.values.weight, std=_VALUES * length**-0.5)
         nn.init.zeros_(self.values.bias)
 
@@ -120,11 +129,13 @@ class WindowTokenizer(nn.Module):
         """Tokens of all patches, ``[n, P, D]``; the values of hidden ones are not looked at."""
         values = self.values(torch.where(content.hidden[:, :, None], 0.0, content.values))
         shown = torch.where(content.hidden[:, :, None], self.mask_token, values)
-        return shown + self.where(self.place(content.xyz))[:, None] + self.time.to(shown.dtype)
+        return shown + self.where(self.place(content))[:, None] + self.time.to(shown.dtype)
 
-    def names(self, count: int) -> Tensor:
-        """What tokens are apart from values and region, a learned name of their place in time: ``[count, P, D]``."""
-        return self.name.expand(count, -1, -1)
+    def names(self, content: WindowInputs) -> Tensor:
+        """What tokens are apart from their values, ``[n, P, D]``: a learned name of the time, and who the region is."""
+        count, patches = content.hidden.shape
+        region = _REGION * len(self.name.T) ** 0.5 * content.profile[:, None, : self.profile]
+        return torch.cat([self.name.expand(count, -1, -1), region.expand(-1, patches, -1)], 2)
 
 
 class WindowEncoder(nn.Module):
@@ -164,9 +175,9 @@ class WindowEncoder(nn.Module):
         return fill_in(content.values, content.hidden, content.noise, self.fill)
 
     def vectors(self, content: WindowInputs) -> Tensor:
-        """The filled signal, which patches of it are visible, and where the region is: ``[n, P * L + P + 27]``."""
+        """The filled signal, which patches of it are visible, and where the region is: ``[n, F]``."""
         visible = (~content.hidden).to(content.values.dtype)
-        return torch.cat([self.filled(content).flatten(1), visible, self.place(content.xyz)], 1)
+        return torch.cat([self.filled(content).flatten(1), visible, self.place(content)], 1)
 
     def told(self, content: WindowInputs) -> Tokens:
         """Tokens of all patches ``h [n, P, D]``, hidden ones as mask tokens, with a mask of what is visible."""
