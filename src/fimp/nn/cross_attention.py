@@ -13,6 +13,8 @@ from fimp.errors import FIMPError
 
 #: Where the prior of messages that are divided by what was heard starts, before softplus: at 0.05.
 _PRIOR = -3.0
+#: How much states say at its start of who asks whom, and by how much names say more than usual.
+_CONTENT, _SHARPNESS = 0.1, 2.0
 
 
 class MessageCreator(Protocol):
@@ -146,12 +148,6 @@ class CrossNodeAttention(nn.Module):
                 nn.init.zeros_(linear.bias)
         if self.null_token is not None:
             nn.init.normal_(self.null_token, std=0.1)
-        if self.prior is not None:
-            nn.init.constant_(self.prior, _PRIOR)
-            # At first a message is what was heard, as it was said.
-            nn.init.orthogonal_(self.v_proj.weight)
-            with torch.no_grad():
-                self.out_proj.weight.copy_(self.v_proj.weight.T)
         if self.named:
             self.name_norm.reset_parameters()
             nn.init.orthogonal_(self.q_name.weight)
@@ -160,6 +156,21 @@ class CrossNodeAttention(nn.Module):
                 if self.null_score is not None:
                     # About what namesakes score: normalised names of D numbers, cut into heads.
                     self.null_score.fill_((self.dim / self.heads) ** 0.5)
+        if self.prior is not None:
+            self._start_as_kernel()
+
+    @torch.no_grad()
+    def _start_as_kernel(self) -> None:
+        """Begin as a kernel smoother: a message is the mean of what neighbours said, the better they fit by name."""
+        assert self.prior is not None
+        nn.init.constant_(self.prior, _PRIOR)
+        nn.init.orthogonal_(self.v_proj.weight)
+        self.out_proj.weight.copy_(self.v_proj.weight.T)
+        self.q_proj.weight.mul_(_CONTENT)
+        if self.named:
+            self.k_name.weight.mul_(_SHARPNESS)
+            assert self.null_score is not None
+            self.null_score.mul_(_SHARPNESS)
 
     def _split(self, h: Tensor) -> Tensor:
         return h.view(h.size(0), h.size(1), self.heads, self.dim // self.heads).transpose(1, 2)

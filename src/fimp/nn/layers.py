@@ -124,6 +124,10 @@ class FIMPLayer(nn.Module):
         self.far = conv() if far else None
         self.own = OwnAttention(dim, heads, attention_dropout) if own else None
         self.ffn = FeedForward(dim, 2 * dim)
+        if heard:
+            # What neighbours say is heard unchanged at first.
+            for last in [self.ffn[2], *([self.own.out_proj] if self.own else [])]:
+                nn.init.zeros_(last.weight)
         self.dropout = FeatureDropout(dropout)
 
     def forward(

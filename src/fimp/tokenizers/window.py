@@ -19,7 +19,7 @@ _VALUES = 0.3
 #: Length of a region's profile.
 PROFILE = 16
 #: Weight of regions in names, beside time.
-_REGION = 0.5
+_REGION = 0.7
 
 
 class WindowInputs(NamedTuple):
