@@ -17,6 +17,12 @@ class FeedForward(nn.Sequential):
     def __init__(self, dim: int, hidden: int) -> None:
         super().__init__(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, dim))
 
+    def silence(self) -> None:
+        """Let it give its bias alone, until it has learned something."""
+        last = self[2]
+        assert isinstance(last, nn.Linear)
+        nn.init.zeros_(last.weight)
+
 
 class FeatureDropout(nn.Module):
     """Dropout of features of a node, for all its tokens at once: ``[N, T, D] -> [N, T, D]``.
@@ -126,8 +132,9 @@ class FIMPLayer(nn.Module):
         self.ffn = FeedForward(dim, 2 * dim)
         if heard:
             # What neighbours say is heard unchanged at first.
-            for last in [self.ffn[2], *([self.own.out_proj] if self.own else [])]:
-                nn.init.zeros_(last.weight)
+            self.ffn.silence()
+            if self.own is not None:
+                nn.init.zeros_(self.own.out_proj.weight)
         self.dropout = FeatureDropout(dropout)
 
     def forward(
