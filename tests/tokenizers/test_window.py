@@ -39,7 +39,9 @@ def test_hidden_values_are_not_looked_at_and_become_the_mask_token(tokenizer):
     out = tokenizer(content._replace(values=rubbish))
     assert torch.equal(out, tokenizer(content))
     rest = tokenizer.where(tokenizer.place(content))[:, None] + tokenizer.time
-    torch.testing.assert_close((out - rest)[content.hidden], tokenizer.mask_token.expand(int(content.hidden.sum()), -1))
+    torch.testing.assert_close(out[..., D // 2 :], rest.expand(-1, P, -1))
+    assert (out[..., : D // 2][content.hidden] == tokenizer.mask_token).all()
+    torch.testing.assert_close((out @ tokenizer.values_of().T)[~content.hidden], content.values[~content.hidden])
 
 
 def test_names_are_of_time_and_region_alone(tokenizer):

@@ -92,7 +92,12 @@ class FIMP(Backbone):
             )
 
         self.summaries = nn.ModuleList(layer(own=parts, last=False) for _ in range(layers))
-        self.gate = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, dim))
+        opening = nn.Linear(dim, dim)
+        if parts:
+            # As with the layers, nothing stands at first between what is heard and the answer.
+            nn.init.zeros_(opening.weight)
+            nn.init.zeros_(opening.bias)
+        self.gate = nn.Sequential(nn.LayerNorm(dim), opening)
         self.norm_read = nn.LayerNorm(dim)
         self.last = layer(own=True, last=True)
         self.norm = nn.LayerNorm(dim)

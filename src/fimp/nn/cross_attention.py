@@ -11,8 +11,8 @@ from torch.nn import functional as F
 from fimp import ops
 from fimp.errors import FIMPError
 
-#: Where the prior of messages that are divided by what was heard starts, before softplus: at 0.05.
-_PRIOR = -3.0
+#: Where the prior of messages that are divided by what was heard starts, before softplus: at 0.007.
+_PRIOR = -5.0
 #: How much states say at its start of who asks whom, and by how much names say more than usual.
 _CONTENT, _SHARPNESS = 0.1, 2.0
 
@@ -163,9 +163,12 @@ class CrossNodeAttention(nn.Module):
     def _start_as_kernel(self) -> None:
         """Begin as a kernel smoother: a message is the mean of what neighbours said, the better they fit by name."""
         assert self.prior is not None
+        assert self.null_token is not None
         nn.init.constant_(self.prior, _PRIOR)
-        nn.init.orthogonal_(self.v_proj.weight)
-        self.out_proj.weight.copy_(self.v_proj.weight.T)
+        # What the prior says when nobody else does.
+        self.null_token[1].zero_()
+        for linear in (self.v_proj, self.out_proj):
+            nn.init.eye_(linear.weight)
         self.q_proj.weight.mul_(_CONTENT)
         if self.named:
             self.k_name.weight.mul_(_SHARPNESS)

@@ -17,6 +17,7 @@ from fimp.data.masking import EVALUATION
 from fimp.data.recording_graph import RecordingOptions, in_every_window, measured_edges, profiles, read_recording_graph
 from fimp.data.recording_splits import split_recordings
 from fimp.data.scaling import RobustScale
+from fimp.data.window_mixing import mixed
 from fimp.data.windows import Windows
 from fimp.errors import FIMPError
 from fimp.models.registry import ModelChoice
@@ -191,7 +192,11 @@ class FMRITask(Task):
         return np.where(self.windows.places.part[windows] == "train", epoch, EVALUATION)
 
     def _signal(self, windows: NDArray[np.int64], epoch: int) -> NDArray[np.float32]:
-        return self.windows.read(windows, epoch)
+        signal = self.windows.read(windows, epoch)
+        training = np.flatnonzero(self.windows.places.part[windows] == "train")
+        if epoch != EVALUATION and len(training):
+            signal[training] = mixed(self.windows, windows[training], epoch)
+        return signal
 
     def _hidden(self, windows: NDArray[np.int64], epochs: NDArray[np.int64]) -> NDArray[np.bool_]:
         """What is hidden of whole windows, ``[m, R, P]``."""
@@ -222,7 +227,8 @@ class FMRITask(Task):
             return GaussianNetwork(model, self.regions, lambda windows: self.view(windows, EVALUATION))
         if choice.spec.foundation is not None:
             return FoundationRecordingNetwork(*read_recording_model(choice, self.patches, self.length))
-        choice = choice.for_data(sum(signal.size for signal in self.windows.training))
+        # Regions two hops away still have much in common, as most of a brain has.
+        choice = choice.for_data(sum(signal.size for signal in self.windows.training), agreement=1.0)
         return RecordingNetwork(choice, self.patches, self.length, self.xyz)
 
     def loss(self, prediction: Tensor, inputs: WindowInputs) -> Tensor:

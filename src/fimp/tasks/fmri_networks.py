@@ -27,12 +27,16 @@ _GRID = {
     "noise": (0.1, 0.3),
 }
 
+#: How far a model of tokens believes what it hears before it has learned anything.
+_GAIN = 0.55
+
 
 class RecordingNetwork(Network):
     """A model between windows of regions and a head that predicts patches.
 
     Models of vectors correct what was filled in for them; from noise, which there is nothing to keep of, they start at
-    zero, as models of tokens do: the mean of a centred signal.
+    zero, the mean of a centred signal. A model of tokens starts from the values of what it hears, in whose channels
+    its states are: untrained, it is a kernel smoother over neighbours.
 
     Parameters
     ----------
@@ -58,6 +62,9 @@ class RecordingNetwork(Network):
             out = length if self.input == "tokens" else patches * length
             self.head = nn.Linear(self.model.out_dim, out, bias=False)
             nn.init.zeros_(self.head.weight)
+            if self.input == "tokens":
+                with torch.no_grad():
+                    self.head.weight.copy_(_GAIN * self.encoder.tokenizer.values_of())
 
     def forward(self, inputs: WindowInputs, graph: Subgraph) -> Tensor:
         """Predicted patches of the seeds, ``[seeds, P, L]``, in units of what their window shows."""

@@ -7,15 +7,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from fimp.errors import FIMPError
 from fimp.nn.positions import sin_cos_1d
 from fimp.tokenizers.base import Tokens
 from fimp.tokenizers.filling import fill_in
 
 #: Octaves of sines and cosines of a coordinate, from one oscillation over about the whole brain.
 _OCTAVES = 4
-#: Size of a patch's values, of the order of 1, beside its place and time. Norms divide a token by its own size: what
-#: is small leaves that size alone, so that a signal twice as strong says twice as much.
-_VALUES = 0.3
+#: Size of a patch's values beside its place and time.
+_VALUES = 0.5
 #: Length of a region's profile.
 PROFILE = 16
 #: Weight of regions in names, beside time.
@@ -97,39 +97,55 @@ class RegionPlace(nn.Module):
 class WindowTokenizer(nn.Module):
     """Patches of signals to tokens (arXiv 2210.09475, B.3).
 
-    A token is the sum of a projection of the patch's values, or a mask token, a projection of the region's coordinates
-    (:class:`RegionPlace`) and a fixed encoding of the patch's place in time, sines and cosines.
+    Half of a token's channels are a projection of the patch's values, or a mask token. The other half, so that what is
+    said is not mixed with who says it, are a projection of what is known of the region (:class:`RegionPlace`) plus a
+    fixed encoding of the patch's place in time, sines and cosines.
 
     Parameters
     ----------
     patches, length
         P and L.
     dim
-        Width D.
+        Width D, a multiple of 4.
     xyz
         Coordinates of all regions, ``[R, 3]``.
+
+    Raises
+    ------
+    FIMPError
+        If the width does not fit.
     """
 
     time: Tensor
 
     def __init__(self, patches: int, length: int, dim: int, xyz: Tensor) -> None:
         super().__init__()
-        self.values = nn.Linear(length, dim)
-        self.mask_token = nn.Parameter(torch.zeros(dim))
+        if dim < 4 or dim % 4:
+            raise FIMPError(f"WindowTokenizer: dim={dim}, wanted a multiple of 4")
+        self.values = nn.Linear(length, dim // 2)
+        self.mask_token = nn.Parameter(torch.zeros(dim // 2))
         self.place = RegionPlace(xyz)
-        self.where = nn.Linear(self.place.width, dim)
-        self.register_buffer("time", sin_cos_1d(patches, dim), persistent=False)
+        self.where = nn.Linear(self.place.width, dim // 2)
+        self.register_buffer("time", sin_cos_1d(patches, dim // 2), persistent=False)
         self.profile = min(PROFILE, dim // 4)
         # Sines and cosines of neighbouring places are nearly alike; names must not be.
         self.name = nn.Parameter(torch.randn(patches, dim - self.profile))
         nn.init.normal_(self.values.weight, std=_VALUES * length**-0.5)
         nn.init.zeros_(self.values.bias)
+        with torch.no_grad():
+            # Norms take the mean of all channels away, which therefore must say nothing.
+            self.values.weight.sub_(self.values.weight.mean(0))
 
     def forward(self, content: WindowInputs) -> Tensor:
         """Tokens of all patches, ``[n, P, D]``; the values of hidden ones are not looked at."""
         values = self.values(torch.where(content.hidden[:, :, None], 0.0, content.values))
         shown = torch.where(content.hidden[:, :, None], self.mask_token, values)
-        return shown + self.where(self.place(content))[:, None] + self.time.to(shown.dtype)
+        return torch.cat([shown, self.where(self.place(content))[:, None] + self.time.to(shown.dtype)], 2)
+
+    def values_of(self) -> Tensor:
+        """The linear map ``[L, D]`` from tokens back to their values, or the nearest where D / 2 is below L."""
+        back = torch.linalg.pinv(self.values.weight.detach())
+        return torch.cat([back, torch.zeros_like(back)], 1)
 
     def names(self, content: WindowInputs) -> Tensor:
         """What tokens are apart from their values, ``[n, P, D]``: a learned name of the time, and who the region is."""
