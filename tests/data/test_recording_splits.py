@@ -44,7 +44,7 @@ def test_more_subjects_are_shared_out_and_no_one_is_in_two_parts(count, sizes):
         assert len(set().union(*parts.values())) == count
         assert len(spans) == 2 * count
         seen.add(tuple(sorted(parts["test"])))
-        assert note.startswith(f"seed {seed}: train ")
+        assert f"seed {seed}: train " in note
     assert len(seen) > 1
 
 

@@ -56,7 +56,7 @@ def split_recordings(recordings: Recordings, window: int, gap: int, by: str, see
         for part, who in parts.items()
         for index in np.flatnonzero(np.isin(subjects, who)).tolist()
     ]
-    return spans, f"seed {seed}: {', '.join(said)}"
+    return spans, f"split by subject, another for every seed; seed {seed}: {', '.join(said)}"
 
 
 def _parts(count: int, seed: int) -> dict[str, list[int]]:

@@ -34,9 +34,9 @@ _GAIN = 0.55
 class RecordingNetwork(Network):
     """A model between windows of regions and a head that predicts patches.
 
-    Models of vectors correct what was filled in for them; from noise, which there is nothing to keep of, they start at
-    zero, the mean of a centred signal. A model of tokens starts from the values of what it hears, in whose channels
-    its states are: untrained, it is a kernel smoother over neighbours.
+    Models of vectors correct a learned share of what was filled in for them; there is nothing to keep of noise. All
+    start at zero, the mean of a centred signal. A model of tokens starts from the values of what it hears, which have
+    channels of their own in its states: untrained, it is a kernel smoother over neighbours.
 
     Parameters
     ----------
@@ -51,14 +51,18 @@ class RecordingNetwork(Network):
     def __init__(self, choice: ModelChoice, patches: int, length: int, xyz: Tensor) -> None:
         super().__init__()
         h = choice.hyperparameters
-        self.input, self.fill, self.hops = choice.spec.input, choice.fill, 0
+        self.input, self.hops = choice.spec.input, 0
         self.bias = nn.Parameter(torch.zeros(patches, length), requires_grad=choice.spec.trainable)
+        self.share: nn.Parameter | None = None
         if self.input == "rule":
             self.model = choice.spec.build(h, 0)
         elif self.input != "none":
             self.encoder = WindowEncoder(self.input, patches, length, h.dim, xyz, choice.fill or "mean")
             self.model = choice.spec.backbone(h, self.encoder.out_dim, names=True, parts=True)
             self.hops = self.model.hops
+            # Interpolation is far off between distant patches: how much of it stays is learned, time point by time point.
+            if self.input == "vectors" and choice.fill != "noise":
+                self.share = nn.Parameter(torch.zeros(patches, length))
             out = length if self.input == "tokens" else patches * length
             self.head = nn.Linear(self.model.out_dim, out, bias=False)
             nn.init.zeros_(self.head.weight)
@@ -75,9 +79,7 @@ class RecordingNetwork(Network):
             out: Tensor = self.model(asked.values, asked.hidden)
             return out
         learned = self.head(self._states(inputs, graph)).view_as(asked.values) + self.bias
-        if self.input == "vectors" and self.fill != "noise":
-            return self.encoder.filled(asked) + learned
-        return learned
+        return learned if self.share is None else self.share * self.encoder.filled(asked) + learned
 
     def vectors(self, inputs: WindowInputs) -> Tensor:
         """Filled windows, what of them is visible, and where the region is, ``[n, F]``."""
