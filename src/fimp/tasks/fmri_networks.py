@@ -60,7 +60,7 @@ class RecordingNetwork(Network):
             self.encoder = WindowEncoder(self.input, patches, length, h.dim, xyz, choice.fill or "mean")
             self.model = choice.spec.backbone(h, self.encoder.out_dim, names=True, parts=True)
             self.hops = self.model.hops
-            # Interpolation is far off between distant patches: how much of it stays is learned, time point by time point.
+            # Interpolation is far off between distant patches: how much of it stays is learned for each time point.
             if self.input == "vectors" and choice.fill != "noise":
                 self.share = nn.Parameter(torch.zeros(patches, length))
             out = length if self.input == "tokens" else patches * length
