@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from fimp.errors import FIMPError
 from fimp.tokenizers.window import PROFILE, RegionPlace, WindowEncoder, WindowInputs, WindowTokenizer
 
 N, P, L, D = 6, 8, 5, 32
@@ -85,3 +86,8 @@ def test_what_is_told_is_what_is_visible():
     assert torch.equal(told.mask, ~content.hidden)
     assert all(len(part) == 2 for part in content.take(2))
     assert torch.equal(content.to(torch.device("cpu")).values, content.values)
+
+
+def test_widths_that_do_not_fit_are_refused():
+    with pytest.raises(FIMPError, match="dim=6"):
+        WindowTokenizer(P, L, 6, inputs().xyz)
