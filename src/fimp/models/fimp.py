@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from fimp.data.subgraph import Subgraph
 from fimp.errors import FIMPError
 from fimp.models.registry import Backbone, Hyperparameters, ModelSpec, register
-from fimp.nn.layers import FIMPLayer
+from fimp.nn.layers import FIMPLayer, HalfNorm
 from fimp.tokenizers.base import Tokens
 
 
@@ -48,7 +48,8 @@ class FIMP(Backbone):
     reach
         Rings of neighbours whose sources the last layer hears: 1, or 2 (which takes two layers).
     parts
-        Whether a node has a cell token for every query, instead of one for all.
+        Whether a node has a cell token for every query, instead of one for all. The first half of the channels then
+        holds values, which are not normalised.
 
     Attributes
     ----------
@@ -98,9 +99,10 @@ class FIMP(Backbone):
             nn.init.zeros_(opening.weight)
             nn.init.zeros_(opening.bias)
         self.gate = nn.Sequential(nn.LayerNorm(dim), opening)
-        self.norm_read = nn.LayerNorm(dim)
+        norm = HalfNorm if parts else nn.LayerNorm
+        self.norm_read = norm(dim)
         self.last = layer(own=True, last=True)
-        self.norm = nn.LayerNorm(dim)
+        self.norm = norm(dim)
 
     def forward(
         self,

@@ -48,6 +48,28 @@ class FeatureDropout(nn.Module):
         return f"p={self.p}"
 
 
+class HalfNorm(nn.Module):
+    """Layer norm of the second half of the channels; the first half is scaled by learned factors alone.
+
+    For tokens whose first half holds values, of which one that is twice as large should say twice as much.
+
+    Parameters
+    ----------
+    dim
+        Width D, even.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.factor = nn.Parameter(torch.ones(dim // 2))
+        self.norm = nn.LayerNorm(dim - dim // 2)
+
+    def forward(self, h: Tensor) -> Tensor:
+        """``[..., D]`` to ``[..., D]``."""
+        values, rest = h.tensor_split([len(self.factor)], -1)
+        return torch.cat([values * self.factor, self.norm(rest)], -1)
+
+
 class OwnAttention(nn.Module):
     """Attention of a node's query tokens to its own source tokens: the message along a self-loop.
 
@@ -100,7 +122,8 @@ class FIMPLayer(nn.Module):
         Whether queries attend to the sources of nodes farther away, along edges of their own.
     heard
         Whether neighbours that have nothing to say to a query do not count in its mean
-        (:class:`fimp.nn.CrossNodeAttention`).
+        (:class:`fimp.nn.CrossNodeAttention`), and the first half of the channels, which then holds values, is not
+        normalised (:class:`HalfNorm`).
     """
 
     def __init__(
@@ -118,7 +141,8 @@ class FIMPLayer(nn.Module):
     ) -> None:
         super().__init__()
         self.edge_dropout = edge_dropout
-        self.norm_query, self.norm_source, self.norm_ffn = nn.LayerNorm(dim), nn.LayerNorm(dim), nn.LayerNorm(dim)
+        norm = HalfNorm if heard else nn.LayerNorm
+        self.norm_query, self.norm_source, self.norm_ffn = norm(dim), norm(dim), norm(dim)
 
         def conv() -> FIMPConv:
             message = CrossNodeAttention(

@@ -28,7 +28,7 @@ _GRID = {
 }
 
 #: How far a model of tokens believes what it hears before it has learned anything.
-_GAIN = 0.55
+_GAIN = 0.25
 
 
 class RecordingNetwork(Network):

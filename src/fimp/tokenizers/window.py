@@ -133,7 +133,7 @@ class WindowTokenizer(nn.Module):
         nn.init.normal_(self.values.weight, std=_VALUES * length**-0.5)
         nn.init.zeros_(self.values.bias)
         with torch.no_grad():
-            # Norms take the mean of all channels away, which therefore must say nothing.
+            # Told by contrasts between channels, values are apart from any offset that these have in common.
             self.values.weight.sub_(self.values.weight.mean(0))
 
     def forward(self, content: WindowInputs) -> Tensor:
