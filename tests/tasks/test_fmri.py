@@ -11,6 +11,7 @@ from fimp.errors import FIMPError
 from fimp.foundation.brainlm_files import new_brainlm, save_brainlm
 from fimp.models import resolve
 from fimp.tasks import FMRIOptions, FMRITask
+from fimp.tasks.fmri import TOKENS_LR
 from fimp.train import TrainOptions, evaluate, fit
 from fimp.train.fit import outcomes, predict_batches
 from fimp.train.loader import sampler_for, training_loader
@@ -245,3 +246,12 @@ def test_embeddings_are_one_vector_per_region(task, brainlm):
     network = task.network(resolve("interpolate"))
     with pytest.raises(FIMPError, match="no states"):
         network.embed(task.inputs(graph.nodes, EVALUATION), graph)
+
+
+def test_rows_are_one_for_each_way_to_fill_in_and_tokens_learn_slowly(task):
+    rows = task.rows([resolve("gaussian"), resolve("gcn"), resolve("sage+noise"), resolve("fimp-base")])
+    names = ["gaussian", "gcn+noise", "gcn+mean", "gcn+interpolate", "sage+noise", "fimp-base"]
+    assert [row.name for row in rows] == names
+    assert [row.hyperparameters.lr for row in rows[1:]] == [3e-3] * 4 + [TOKENS_LR]
+    (tuned,) = task.rows([resolve("fimp-base", lr=1e-3)])
+    assert tuned.hyperparameters.lr == 1e-3

@@ -9,7 +9,7 @@ from fimp.data.hashing import hash_uniform
 from fimp.data.windows import Windows
 
 #: Share of a region's variance that comes from another time than its window's.
-STRAY = 0.3
+STRAY = 0.15
 
 
 def mixed(windows: Windows, chosen: NDArray[np.int64], epoch: int) -> NDArray[np.float32]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -28,6 +29,8 @@ from fimp.tokenizers.window import PROFILE, WindowInputs
 
 MASKINGS = ("random", "blocks", "future")
 SPLITS = ("subject", "time")
+#: Learning rate of models of tokens, which start from an answer that large steps would only spoil.
+TOKENS_LR = 5e-4
 #: Regions whose reconstruction is drawn.
 EXAMPLES = 3
 
@@ -207,6 +210,15 @@ class FMRITask(Task):
         region = np.arange(self.regions) if self.options.masking == "random" else np.zeros(self.regions, np.int64)
         draw = hash_uniform(self.seed, 7, epochs[:, None, None], windows[:, None, None], region[:, None], patch)
         return draw.argsort(2).argsort(2) >= self.shown
+
+    def rows(self, choices: Sequence[ModelChoice]) -> list[ModelChoice]:
+        """As :meth:`fimp.tasks.Task.rows`; models of tokens with their defaults are trained at :data:`TOKENS_LR`."""
+        out = []
+        for row in super().rows(choices):
+            h = row.hyperparameters
+            own = row.spec.input == "tokens" and h == row.spec.defaults
+            out.append(replace(row, hyperparameters=replace(h, lr=TOKENS_LR)) if own else row)
+        return out
 
     def network(self, choice: ModelChoice) -> Network:
         """The model with tokenizer or filled-in windows, and a head for patches; a rule, fitted where it can be.
