@@ -8,6 +8,7 @@ from fimp.data import simulate
 from fimp.foundation.brainlm_files import new_brainlm, save_brainlm
 from fimp.train import fit
 from fimp.train.runs import RunConfig
+from fimp.train.single import threads
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +68,7 @@ def test_an_interrupted_run_ends_like_one_that_was_not(run_cli, recordings, tmp_
     def interrupt(score):
         raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
+    with threads(config.threads), pytest.raises(KeyboardInterrupt):
         fit(task, config.choice, config.train, folder, resume=True, on_validation=interrupt)
     assert run_cli(*command, "--out", tmp_path / "part", "--resume").code == 0
     found = [
