@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fimp import data, foundation, models, nn, ops, tasks, tokenizers, train
     from fimp.errors import FIMPError
-    from fimp.estimators import CellTypeModel, ExpressionModel, load
+    from fimp.estimators import CellTypeModel, ExpressionModel, ImageModel, NodeModel, load
 
 __version__ = "0.1.0"
 
@@ -22,6 +22,8 @@ _MODULES = ("analysis", "data", "foundation", "models", "nn", "ops", "tasks", "t
 _NAMES = {
     "CellTypeModel": "fimp.estimators",
     "ExpressionModel": "fimp.estimators",
+    "ImageModel": "fimp.estimators",
+    "NodeModel": "fimp.estimators",
     "load": "fimp.estimators",
     "FIMPError": "fimp.errors",
 }
@@ -30,6 +32,8 @@ __all__ = [
     "CellTypeModel",
     "ExpressionModel",
     "FIMPError",
+    "ImageModel",
+    "NodeModel",
     "data",
     "foundation",
     "load",

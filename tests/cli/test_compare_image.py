@@ -55,6 +55,15 @@ def test_zero_shot_compares_what_the_paper_compares(run_cli, images, vit, tmp_pa
     assert all(run["steps"] == 0 for run in results["runs"])
 
 
+def test_sizes_that_nobody_gives_are_those_of_images_and_checkpoint(run_cli, images, vit, tmp_path):
+    command = ["compare", "image", "--data", images, *COMMON, "--models", "mean", "--out", tmp_path / "out"]
+    assert "3,072 features" in run_cli(*command).out
+    command = ["compare", "zeroshot", "--data", images, "--vit", vit, *COMMON, "--out", tmp_path / "shot"]
+    code, text, err = run_cli(*command)
+    assert (code, err) == (0, "")
+    assert "768 features" in text
+
+
 @pytest.mark.parametrize(
     ("flags", "words"),
     [

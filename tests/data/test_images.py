@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fimp.data.images import decode, find_images, gps_position
+from fimp.data.images import decode, default_patch, default_side, find_images, gps_position
 from fimp.errors import FIMPError
 
 
@@ -115,3 +115,23 @@ def test_values_without_a_range_are_refused(tmp_path):
     Image.fromarray(np.ones((8, 8), np.float32)).save(tmp_path / "a.tif")
     with pytest.raises(FIMPError, match="mode F"):
         decode(tmp_path / "a.tif", 8)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "side"), [([(40, 33)], 32), ([(500, 400)], 96), ([(6, 9)], 8), ([(64, 64)] * 3 + [(9, 9)], 64)]
+)
+def test_images_are_decoded_at_their_own_size_unless_they_are_large(tmp_path, sizes, side):
+    broken = tmp_path / "broken.png"
+    broken.write_text("no image")
+    assert default_side([broken, *(picture(tmp_path / f"{i}.png", size) for i, size in enumerate(sizes))]) == side
+    assert default_side([broken]) == 96
+
+
+@pytest.mark.parametrize(("side", "patch"), [(96, 16), (64, 8), (32, 4), (224, 32), (8, 1), (100, 10)])
+def test_patches_are_six_or_more_to_a_side(side, patch):
+    assert default_patch(side) == patch
+
+
+def test_a_side_that_no_patch_divides_is_refused():
+    with pytest.raises(FIMPError, match="--image-size: 97 is cut into no 6 to 16 patches a side; use 96"):
+        default_patch(97)

@@ -8,6 +8,7 @@ from scipy import sparse
 from torch_geometric.data import Data
 
 from fimp.data import PYG_DATASETS, NodeOptions, read_nodes, write_nodes
+from fimp.data.nodes import NodeReference
 from fimp.errors import FIMPError
 
 NODES = 20
@@ -348,3 +349,20 @@ def test_real_graphs_are_read_as_what_they_are(path):
     assert found == expected[:5]
     assert f"{expected[5]} of edges join one class" in data.notes[0]
     assert not any("one way" in note or "repeated" in note for note in data.notes)
+
+
+def test_another_graph_is_read_for_a_trained_model(tmp_path):
+    stored = arrays()
+    reference = read_nodes(as_data(stored)).reference
+    assert reference == NodeReference(stored["x"].shape[1], int(stored["y"].max()) + 1)
+    bare = saved(tmp_path / "bare.npz", {key: stored[key] for key in ("x", "edge_index")})
+    names = {"node_features": stored["x"], "edges": stored["edge_index"].T}
+    for source in (bare, saved(tmp_path / "other.npz", names)):
+        data = read_nodes(source, reference=reference)
+        assert (data.y == -1).all()
+        assert data.num_classes == reference.classes
+        assert data.get("train_mask") is None
+        with pytest.raises(FIMPError, match="no array"):
+            read_nodes(source)
+    with pytest.raises(FIMPError, match="features, but the model was trained on 99"):
+        read_nodes(bare, reference=NodeReference(99, 3))

@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 
 from fimp.data.geography import geographic_graph
+from fimp.data.place_labels import PlaceReference
 from fimp.data.places import PlaceOptions, read_places
 from fimp.errors import FIMPError
 
@@ -181,3 +182,33 @@ def test_what_cannot_be_used_is_an_error(tmp_path, changed, options, message):
     with pytest.raises(FIMPError, match=message) as caught:
         read_places(table(tmp_path, **changed), PlaceOptions(**options))
     assert "\n" not in str(caught.value)
+
+
+REFERENCE = PlaceReference(("wet", "icy", "dry"))
+TRAINED = PlaceOptions(split_by="region", same_place="spot")
+
+
+def test_other_images_are_read_for_a_trained_model(tmp_path):
+    split = ["train", "train", "train", "val", "test"] + [""] * 9
+    label = ["wet", "dry", "", "hot", "hot"] + [""] * 9
+    data = read_places(table(tmp_path, label=label, split=split), TRAINED, REFERENCE)
+    assert data.reference == REFERENCE
+    assert data.class_names == ["wet", "icy", "dry"]
+    assert data.y.tolist() == [0, 2] + [-1] * 12
+    assert data.places is not None
+    assert data.get("groups") is None
+    assert data.get("train_mask") is None
+    assert noted(data, "2 images have a class that the model does not know (hot)")
+
+
+@pytest.mark.parametrize("empty", [None, [""] * N])
+def test_other_images_need_neither_labels_nor_places(tmp_path, empty):
+    path = table(tmp_path, label=empty, spot=empty, region=empty)
+    data = read_places(path, TRAINED, REFERENCE)
+    assert (data.y == -1).all()
+    assert data.num_classes == 3
+    assert torch.equal(data.edge_index, read_places(path, PlaceOptions(label=None)).edge_index)
+    assert noted(data, "all images are unlabelled")
+    assert noted(data, "no 'spot' here")
+    one = read_places(table(tmp_path, **{key: cells[:1] for key, cells in columns().items()}), TRAINED, REFERENCE)
+    assert one.num_nodes == 1

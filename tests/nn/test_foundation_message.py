@@ -113,6 +113,30 @@ def test_equals_the_definition_with_its_gradients(variant, aggregate, weighted):
         torch.testing.assert_close(found, wanted, rtol=1e-8, atol=1e-10)
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_plain_is_what_self_loops_give(variant):
+    run, (h, _, mask) = stack(variant), graph()
+    message, mask = FoundationMessage(run, "layer"), masked(variant, mask)
+    loops = torch.arange(len(h)).expand(2, -1)
+    shown = mask.unsqueeze(-1)
+    torch.testing.assert_close(message.plain(h, mask) * shown, message(h, h, loops, mask) * shown)
+    torch.testing.assert_close(message.plain(h), message(h, h, loops))
+
+
+@pytest.mark.parametrize("aggregate", MODES)
+def test_keeping_or_recomputing_changes_no_gradient(monkeypatch, aggregate):
+    h, edge_index, mask = graph()
+    found = []
+    for kept in (0, 2**30):
+        monkeypatch.setattr("fimp.nn.foundation_message._NUMBERS_KEPT", {"cpu": kept})
+        run = stack("pre", dropout=0.3).train()
+        torch.manual_seed(1)
+        message = FoundationMessage(run, aggregate)
+        (message(h, h, edge_index, mask).square().sum() + message.plain(h, mask).square().sum()).backward()
+        found.append([parameter.grad for parameter in run.parameters()])
+    torch.testing.assert_close(*found)
+
+
 @pytest.mark.parametrize("aggregate", MODES)
 def test_nystrom_with_one_edge_equals_the_definition(aggregate):
     run = stack("nystrom")

@@ -52,13 +52,17 @@ def test_predictions_do_not_depend_on_the_batch_or_on_labels(task, vit, name):
         if parameter.requires_grad and parameter.dim() > 1:
             torch.nn.init.normal_(parameter, std=0.1)
     nodes = np.arange(12)
-    whole = predict_batches(task, choice, network, nodes, OPTIONS)[0][0]
-    alone = torch.cat([predict_batches(task, choice, network, nodes[k : k + 1], OPTIONS)[0][0] for k in range(12)])
+
+    def predictions(some):
+        return torch.cat([prediction for prediction, _ in predict_batches(task, choice, network, some, OPTIONS)])
+
+    whole = predictions(nodes)
+    alone = torch.cat([predictions(nodes[k : k + 1]) for k in range(12)])
     torch.testing.assert_close(whole, alone, atol=1e-4, rtol=1e-4)
     labels = task.data.y.clone()
     try:
         task.data.y = (labels + 1) % task.data.num_classes
-        again = predict_batches(task, choice, network, nodes, OPTIONS)[0][0]
+        again = predictions(nodes)
     finally:
         task.data.y = labels
     assert torch.equal(whole, again)

@@ -1,6 +1,9 @@
 import dataclasses
+import gc
 import time
+import weakref
 
+import numpy as np
 import pytest
 import torch
 
@@ -168,3 +171,22 @@ def test_listener_hears_progress(task):
 def test_bad_options_are_named(options, message):
     with pytest.raises(FIMPError, match=message):
         TrainOptions(**options)
+
+
+def test_evaluation_holds_the_inputs_of_one_batch_at_a_time(monkeypatch):
+    task = ExpressionTask(load_cells(simulate.tissue(n_cells=1100, n_genes=18, n_pairs=4, seed=2)), seed=1)
+    choice, made, alive = resolve("gcn", dim=16), [], []
+    inputs = task.inputs
+
+    def counted(nodes, epoch):
+        gc.collect()
+        alive.append(sum(reference() is not None for reference in made))
+        out = inputs(nodes, epoch)
+        made.append(weakref.ref(out.values))
+        return out
+
+    monkeypatch.setattr(task, "inputs", counted)
+    evaluate(task, choice, task.network(choice), np.arange(1100), OPTIONS)
+    assert len(made) == 5
+    # The loader makes a batch while the one before is still in the hands of the caller.
+    assert max(alive) <= 1

@@ -6,7 +6,7 @@ from fimp.data import load_cells, simulate
 from fimp.data.masking import EVALUATION
 from fimp.models import resolve
 from fimp.tasks import ExpressionTask
-from fimp.train.loader import pretraining_loader, sampler_for, training_loader
+from fimp.train.loader import evaluation_loader, evaluation_order, pretraining_loader, sampler_for, training_loader
 
 
 @pytest.fixture(scope="module")
@@ -73,3 +73,17 @@ def test_training_takes_training_nodes_alone(task):
     loader = training_loader(task, sampler_for(task, resolve("sage"), 1, 16, training=True), 32)
     seeds = [int(node) for batch in loader for node in batch.graph.nodes[: batch.graph.num_seeds]]
     assert sorted(seeds) == sorted(task.split["train"].tolist())
+
+
+def test_evaluation_takes_nodes_that_lie_together_in_one_batch():
+    task = ExpressionTask(load_cells(simulate.tissue(n_cells=2000, n_genes=18, n_pairs=4, seed=2)), seed=1)
+    nodes, sampler = np.random.default_rng(0).permutation(2000), sampler_for(task, resolve("sage"), 2, -1)
+    batches = list(evaluation_loader(task, sampler, nodes))
+    seeds = np.concatenate([batch.graph.nodes[: batch.graph.num_seeds] for batch in batches])
+    assert np.array_equal(np.sort(seeds), np.arange(2000))
+    assert np.array_equal(seeds, evaluation_order(task, nodes))
+    together = np.mean([len(batch.graph.nodes) for batch in batches])
+    apart = np.mean([len(sampler.sample(nodes[low : low + 256]).nodes) for low in range(0, 2000, 256)])
+    assert together < 0.5 * apart
+    # One batch has no order to choose.
+    assert np.array_equal(evaluation_order(task, nodes[::-10]), nodes[::-10])

@@ -1,8 +1,9 @@
-"""``fimp embed``: what a trained model makes of cells, written back into an AnnData."""
+"""``fimp embed``: what a trained model makes of cells, images or nodes, written into a file."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,44 +12,56 @@ import typer
 from fimp.errors import FIMPError
 
 if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
     from anndata import AnnData
+    from numpy.typing import NDArray
 
-    from fimp.estimators import CellModel
+    from fimp.estimators import CellModel, ImageModel, NodeModel
 
 
 def embed(
     run: Annotated[Path, typer.Argument(help="A run folder, DIR/runs/MODEL/seedK.")],
-    data: Annotated[str, typer.Option(help="An .h5ad file, or a name that `fimp data list` shows.")],
-    out: Annotated[Path, typer.Option(help="File to write; it must not exist.")],
+    data: Annotated[
+        str, typer.Option(help="What such a run reads: an .h5ad file, a table or folder of images, a graph, or a name.")
+    ],
+    out: Annotated[Path, typer.Option(help="File to write, .h5ad, or .npz for images and nodes; it must not exist.")],
 ) -> None:
-    """Embed the cells of a file with a trained model.
+    """Embed cells, images or nodes with a trained model; labels are not needed.
 
-    Writes the file's AnnData with obsm["X_fimp"] added and, for a model of cell types, obs["fimp_prediction"].
+    Of cells, writes the file's AnnData with obsm["X_fimp"] added and, for a model of cell types,
+    obs["fimp_prediction"]. Of images and nodes, writes an AnnData with these two, or an .npz file with arrays
+    embedding, prediction and, of images, path.
     """
-    if out.suffix != ".h5ad":
-        raise FIMPError(f"--out: {out} does not end in .h5ad; name an .h5ad file")
+    from fimp.estimators import CellModel, ImageModel, NodeModel, estimator_of, load
+
+    endings = (".h5ad",) if issubclass(estimator_of(run), CellModel) else (".h5ad", ".npz")
+    if out.suffix not in endings:
+        raise FIMPError(f"--out: {out} does not end in {' or '.join(endings)}; name such a file")
     if out.exists():
         raise FIMPError(f"--out: {out} exists; name a new file or remove it")
     if not out.parent.is_dir():
         raise FIMPError(f"--out: {out.parent} is no folder; make it first")
-
-    from fimp.data.reading import open_source
-    from fimp.estimators import load
-
     model = load(run, data)
-    with open_source(data) as (adata, _):
-        adata = adata.to_memory() if adata.isbacked else adata.copy()
-    added = add_results(model, adata)
-    write_whole(adata, out)
+    if isinstance(model, ImageModel):
+        said = embed_images(model, data, out)
+    elif isinstance(model, NodeModel):
+        said = embed_nodes(model, out)
+    else:
+        assert isinstance(model, CellModel)
+        said = embed_cells(model, data, out)
     for note in model.notes:
         typer.echo(f"  {note}")
-    typer.echo(f"{out}: {adata.n_obs:,} cells; added {' and '.join(added)}")
+    typer.echo(f"{out}: {said}")
 
 
-def add_results(model: CellModel, adata: AnnData) -> list[str]:
-    """Write the model's embedding, and its prediction of cell types, into an AnnData; names what was added."""
+def embed_cells(model: CellModel, data: str, out: Path) -> str:
+    """Write an AnnData with the model's embedding, and its prediction of cell types; says what was written."""
+    from fimp.data.reading import open_source
     from fimp.estimators import CellTypeModel
 
+    with open_source(data) as (adata, _):
+        adata = adata.to_memory() if adata.isbacked else adata.copy()
     adata.obsm["X_fimp"] = model.embed()
     added = ['obsm["X_fimp"]']
     if isinstance(model, CellTypeModel):
@@ -56,14 +69,77 @@ def add_results(model: CellModel, adata: AnnData) -> list[str]:
 
         adata.obs["fimp_prediction"] = pd.Categorical(model.predict(), categories=model.classes)
         added.append('obs["fimp_prediction"]')
-    return added
+    write_whole(out, adata.write_h5ad)
+    return f"{adata.n_obs:,} cells; added {' and '.join(added)}"
 
 
-def write_whole(adata: AnnData, out: Path) -> None:
-    """Write an .h5ad file whole or not at all."""
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.h5ad")
+def embed_images(model: ImageModel, data: str, out: Path) -> str:
+    """Write embedding and prediction of images, with where they are and the graph they are in; says what was written.
+
+    Paths are as a table lists them: relative to it.
+    """
+    import numpy as np
+    import pandas as pd
+    from scipy import sparse
+
+    from fimp.data.simulated_images import path_of
+
+    graph, source = model.data, path_of(data)
+    folder = source if source.is_dir() else source.parent
+    paths = [str(path.relative_to(folder)) if path.is_relative_to(folder) else str(path) for path in graph.paths]
+    embedding, prediction = model.embed(), model.predict()
+    if out.suffix == ".npz":
+        write_arrays(out, embedding=embedding, prediction=prediction, path=np.array(paths))
+        return f"{len(paths):,} images; arrays embedding, prediction and path"
+    obs = pd.DataFrame({"path": paths, "latitude": graph.latitude.numpy(), "longitude": graph.longitude.numpy()})
+    labels = graph.y.numpy()
+    if (labels >= 0).any():
+        obs["label"] = pd.Categorical.from_codes(labels, categories=pd.Index(model.classes))
+    obs["fimp_prediction"] = pd.Categorical(prediction, categories=model.classes)
+    adata = _annotated(obs, embedding)
+    sender, receiver = graph.edge_index.numpy()
+    edges = sparse.coo_matrix((np.ones(len(sender), np.float32), (receiver, sender)), shape=(len(obs), len(obs)))
+    adata.obsp["spatial_connectivities"] = edges.tocsr()
+    write_whole(out, adata.write_h5ad)
+    return f'{len(paths):,} images; obsm["X_fimp"] and obs["fimp_prediction"]'
+
+
+def embed_nodes(model: NodeModel, out: Path) -> str:
+    """Write embedding and prediction of the nodes of a graph; says what was written."""
+    import pandas as pd
+
+    embedding, prediction = model.embed(), model.predict()
+    if out.suffix == ".npz":
+        write_arrays(out, embedding=embedding, prediction=prediction)
+        return f"{len(embedding):,} nodes; arrays embedding and prediction"
+    adata = _annotated(pd.DataFrame({"fimp_prediction": prediction}), embedding)
+    write_whole(out, adata.write_h5ad)
+    return f'{len(embedding):,} nodes; obsm["X_fimp"] and obs["fimp_prediction"]'
+
+
+def _annotated(obs: pd.DataFrame, embedding: NDArray[np.float32]) -> AnnData:
+    import anndata
+
+    obs.index = obs.index.astype(str)
+    return anndata.AnnData(obs=obs, obsm={"X_fimp": embedding})
+
+
+def write_arrays(out: Path, **arrays: NDArray) -> None:
+    """Write an .npz file whole or not at all."""
+    import numpy as np
+
+    def write(path: Path) -> None:
+        with path.open("wb") as stream:  # by its name alone numpy would append .npz to it
+            np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]  # a flag in numpy's own types
+
+    write_whole(out, write)
+
+
+def write_whole(out: Path, write: Callable[[Path], None]) -> None:
+    """Let ``write`` write a file whole or not at all."""
+    temporary = out.with_name(f".{out.name}.{os.getpid()}{out.suffix}")
     try:
-        adata.write_h5ad(temporary)
+        write(temporary)
         os.replace(temporary, out)
     except OSError as error:
         raise FIMPError(f"--out: {out} cannot be written ({error}); name another place") from error

@@ -11,6 +11,7 @@ from torch_geometric.data import Data
 from torch_geometric.utils import subgraph
 
 from fimp.data.pixels import read_pixels, with_margin
+from fimp.data.place_labels import PlaceReference
 from fimp.data.places import PlaceOptions, read_places
 from fimp.data.simulated_images import path_of
 from fimp.errors import FIMPError
@@ -33,15 +34,17 @@ class ImageOptions(PlaceOptions):
             raise FIMPError(f"--image-size: {self.image_size} is below 8; use 96, for instance")
 
 
-def read_images(source: str | Path, options: ImageOptions = ImageOptions()) -> Data:
+def read_images(
+    source: str | Path, options: ImageOptions = ImageOptions(), reference: PlaceReference | None = None
+) -> Data:
     """Read located images into a graph.
 
     Parameters
     ----------
     source
         As for :func:`fimp.data.places.read_places`, or ``simulated_images``.
-    options
-        How.
+    options, reference
+        How, and for which model, as there.
 
     Returns
     -------
@@ -54,7 +57,7 @@ def read_images(source: str | Path, options: ImageOptions = ImageOptions()) -> D
     FIMPError
         As these, and :func:`fimp.data.pixels.read_pixels`.
     """
-    data = read_places(path_of(source), options)
+    data = read_places(path_of(source), options, reference)
     pixels = read_pixels(data.paths, with_margin(options.image_size), options.on_error)
     if pixels.broken:
         data = _part(data, torch.from_numpy(pixels.kept))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import SupportsFloat
 
@@ -19,6 +20,12 @@ from fimp.errors import FIMPError
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp")
 #: Images in one go of the decoding threads: results wait for each other, so memory is bounded by this.
 _AHEAD = 256
+#: Sides of images are multiples of this where nobody chooses them, and no more than that.
+_STEP, _LARGEST = 8, 96
+#: Images that are looked at for that.
+_LOOKED_AT = 64
+#: Fewest and most patches along a side where nobody chooses their size.
+_PATCHES, _MOST_PATCHES = 6, 16
 #: The part of EXIF data that says where an image was taken.
 _GPS = 0x8825
 
@@ -102,6 +109,45 @@ def decode(path: Path, size: int) -> NDArray[np.uint8]:
     except Exception as error:
         reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise FIMPError(f"{path}: not readable as an image ({reason}); fetch it again, or leave it out") from error
+
+
+def default_side(paths: Sequence[Path]) -> int:
+    """Side of the squares that images are decoded to where nobody chooses one: their own, at most 96, in steps of 8.
+
+    Parameters
+    ----------
+    paths
+        The images. An even choice of them is looked at, without decoding them, and their median taken.
+    """
+    sides = []
+    for path in paths[:: -(-len(paths) // _LOOKED_AT)]:
+        # A file that is no image is reported when it is decoded.
+        with suppress(Exception), Image.open(path) as opened:
+            sides.append(min(opened.size))
+    side = sorted(sides)[len(sides) // 2] if sides else _LARGEST
+    return min(_LARGEST, max(_STEP, side // _STEP * _STEP))
+
+
+def default_patch(side: int) -> int:
+    """Side of patches where nobody chooses one: the largest that cuts images into 6 or more by 6 or more.
+
+    Parameters
+    ----------
+    side
+        Side of the images, in pixels.
+
+    Raises
+    ------
+    FIMPError
+        If only patches of more than 16 to a side would fit.
+    """
+    size = max(size for size in range(1, max(1, side // _PATCHES) + 1) if side % size == 0)
+    if side // size > _MOST_PATCHES:
+        raise FIMPError(
+            f"--image-size: {side} is cut into no 6 to {_MOST_PATCHES} patches a side; use {side // _STEP * _STEP}, "
+            "or give --patch-size"
+        )
+    return size
 
 
 def gps_position(path: Path) -> tuple[float, float] | None:

@@ -120,13 +120,33 @@ def known_classes(
     if coded is None:
         where = "none was named" if column is None else f"no obs[{column!r}] here"
         return np.full(count, -1, dtype=np.int64), [f"label: {where}; all cells are unlabelled"]
+    return as_known(coded, classes, "cells")
+
+
+def as_known(coded: Coded, classes: Sequence[str], what: str) -> tuple[NDArray[np.int64], list[str]]:
+    """A column of labels as classes of a trained model, by name.
+
+    Parameters
+    ----------
+    coded
+        The column.
+    classes
+        The model's classes.
+    what
+        What the rows are, for the note.
+
+    Returns
+    -------
+    tuple
+        Codes ``[N]``, -1 where there is no label or one that the model does not know; and notes.
+    """
     coded = coded.used()
     position = {name: code for code, name in enumerate(classes)}
     codes = np.array([*(position.get(name, -1) for name in coded.names), -1], dtype=np.int64)[coded.codes]
     unknown = [name for name in coded.names if name not in position]
     if not unknown:
         return codes, []
-    cells = int(((codes < 0) & (coded.codes >= 0)).sum())
+    rows = int(((codes < 0) & (coded.codes >= 0)).sum())
     return codes, [
-        f"label: {cells:,} cells have a class that the model does not know ({listed(unknown, 5)}); taken as unlabelled"
+        f"label: {rows:,} {what} have a class that the model does not know ({listed(unknown, 5)}); taken as unlabelled"
     ]

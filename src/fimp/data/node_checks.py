@@ -88,8 +88,10 @@ def check_edges(edge_index: NDArray, num_nodes: int, where: str) -> NDArray[np.i
     return edge_index.astype(np.int64)
 
 
-def check_labels(y: NDArray, num_nodes: int, where: str) -> NDArray[np.int64]:
+def check_labels(y: NDArray, num_nodes: int, where: str, classes: int | None = None) -> NDArray[np.int64]:
     """Classes ``[N]``, -1 = unlabelled.
+
+    With the number of ``classes`` of a trained model, nodes of others are unlabelled, and all may be.
 
     Raises
     ------
@@ -106,12 +108,14 @@ def check_labels(y: NDArray, num_nodes: int, where: str) -> NDArray[np.int64]:
     y = y.astype(np.int64)
     if y.min() < -1:
         raise FIMPError(f"{where} has the class {y.min()}, wanted 0, 1, ... or -1 for no label; mark these nodes by -1")
-    classes = np.unique(y[y >= 0])
-    if len(classes) < 2:
-        raise FIMPError(f"{where} has {len(classes)} class(es) among labelled nodes, wanted at least 2; add labels")
-    if classes[-1] >= num_nodes:
+    if classes is not None:
+        return np.where(y < classes, y, -1)
+    found = np.unique(y[y >= 0])
+    if len(found) < 2:
+        raise FIMPError(f"{where} has {len(found)} class(es) among labelled nodes, wanted at least 2; add labels")
+    if found[-1] >= num_nodes:
         raise FIMPError(
-            f"{where} has the class {classes[-1]} for {num_nodes} nodes, wanted 0, 1, ...; "
+            f"{where} has the class {found[-1]} for {num_nodes} nodes, wanted 0, 1, ...; "
             "number them with np.unique(y, return_inverse=True)"
         )
     return y

@@ -56,7 +56,7 @@ class NodeArrays:
     one_way: bool = False
 
 
-def read_node_file(path: Path) -> NodeArrays:
+def read_node_file(path: Path, labels: bool = True) -> NodeArrays:
     """Read an archive that :func:`write_nodes` wrote, or one of the original heterophilous graphs.
 
     Parameters
@@ -65,6 +65,8 @@ def read_node_file(path: Path) -> NodeArrays:
         An .npz file with ``edge_index [2, E]``, ``x [N, F]`` (or ``x_data``, ``x_indices``, ``x_indptr``
         and ``x_shape`` of a CSR matrix), ``y [N]`` and, if there are published splits, ``train_mask``, ``val_mask``
         and ``test_mask`` ``[N]`` or ``[splits, N]``.
+    labels
+        Whether ``y`` must be there; otherwise nodes are unlabelled where it is not.
 
     Raises
     ------
@@ -74,13 +76,14 @@ def read_node_file(path: Path) -> NodeArrays:
     arrays = _load(path)
     if "node_features" in arrays or "node_labels" in arrays:
         keys = _HETEROPHILOUS
-        _require(arrays, [keys["x"], keys["y"], keys["edge_index"]], path)
+        _require(arrays, [keys["x"], keys["edge_index"], *([keys["y"]] if labels else [])], path)
         edges = arrays["edges"]
         if edges.ndim != 2 or edges.shape[1] != 2:
             raise FIMPError(f"{path}: edges has shape {list(edges.shape)}, wanted [edges, 2]; one row per edge")
         found = {name: arrays[keys[name]] for name in MASKS if keys[name] in arrays}
-        return NodeArrays(arrays[keys["x"]], edges.T, arrays[keys["y"]], found, keys, one_way=True)
-    _require(arrays, ["edge_index", "y"], path)
+        y = arrays.get(keys["y"], _unlabelled(arrays[keys["x"]]))
+        return NodeArrays(arrays[keys["x"]], edges.T, y, found, keys, one_way=True)
+    _require(arrays, ["edge_index", *(["y"] if labels else [])], path)
     if any(name in arrays for name in _CSR):
         _require(arrays, list(_CSR), path)
         data, indices, indptr, shape = (arrays[name] for name in _CSR)
@@ -89,7 +92,7 @@ def read_node_file(path: Path) -> NodeArrays:
         _require(arrays, ["x"], path)
         x = arrays["x"]
     found = {name: arrays[name] for name in MASKS if name in arrays}
-    return NodeArrays(x, arrays["edge_index"], arrays["y"], found)
+    return NodeArrays(x, arrays["edge_index"], arrays.get("y", _unlabelled(x)), found)
 
 
 def write_nodes(path: str | Path, data: Data) -> None:
@@ -119,8 +122,8 @@ def write_nodes(path: str | Path, data: Data) -> None:
         np.savez_compressed(stream, **arrays)
 
 
-def from_data(data: Data, name: str) -> NodeArrays:
-    """Arrays of a ``torch_geometric.data.Data``.
+def from_data(data: Data, name: str, labels: bool = True) -> NodeArrays:
+    """Arrays of a ``torch_geometric.data.Data``; ``labels`` as for :func:`read_node_file`.
 
     Raises
     ------
@@ -129,6 +132,8 @@ def from_data(data: Data, name: str) -> NodeArrays:
     """
     for key in ("x", "edge_index", "y"):
         if data.get(key) is None:
+            if key == "y" and not labels:
+                continue
             raise FIMPError(f"{name}: {key} is missing; wanted a Data with x, edge_index and y")
         if not isinstance(data[key], Tensor):
             raise FIMPError(f"{name}: {key} is a {type(data[key]).__name__}, wanted a tensor; convert it")
@@ -140,7 +145,12 @@ def from_data(data: Data, name: str) -> NodeArrays:
     else:
         x = x.numpy()
     found = {key: data[key].cpu().numpy() for key in MASKS if data.get(key) is not None}
-    return NodeArrays(x, data.edge_index.cpu().numpy(), data.y.cpu().numpy(), found)
+    y = _unlabelled(x) if data.get("y") is None else data.y.cpu().numpy()
+    return NodeArrays(x, data.edge_index.cpu().numpy(), y, found)
+
+
+def _unlabelled(x: NDArray | sparse.csr_matrix) -> NDArray[np.int64]:
+    return np.full(x.shape[:1], -1, dtype=np.int64)
 
 
 def _load(path: Path) -> dict[str, NDArray]:

@@ -34,7 +34,23 @@ class NodeOptions:
     undirected: bool = False
 
 
-def read_nodes(source: str | Path | Data, options: NodeOptions = NodeOptions()) -> Data:
+@dataclass(frozen=True)
+class NodeReference:
+    """What a trained model fixes about the graphs it reads.
+
+    Attributes
+    ----------
+    features, classes
+        How many it knows.
+    """
+
+    features: int
+    classes: int
+
+
+def read_nodes(
+    source: str | Path | Data, options: NodeOptions = NodeOptions(), reference: NodeReference | None = None
+) -> Data:
     """Read a graph whose nodes have features and classes.
 
     Parameters
@@ -44,6 +60,9 @@ def read_nodes(source: str | Path | Data, options: NodeOptions = NodeOptions()) 
         (:data:`fimp.data.pyg.PYG_DATASETS`), or a ``torch_geometric.data.Data`` with ``x``, ``edge_index`` and ``y``.
     options
         How to read it.
+    reference
+        What a trained model fixes (``data.reference`` of what it was trained on): then features are its features,
+        labels need not be there, and masks are of no effect.
 
     Returns
     -------
@@ -54,6 +73,7 @@ def read_nodes(source: str | Path | Data, options: NodeOptions = NodeOptions()) 
         - ``edge_index``: ``[2, E]``, source in row 0; self-loops and repeated edges are kept
         - ``y``: classes ``[N]`` int64, -1 = unlabelled
         - ``train_mask``, ``val_mask``, ``test_mask``: ``[splits, N]`` bool; absent where no split is published
+        - ``reference``: what a model trained on it needs to read other graphs
         - ``num_classes``, ``name``, ``notes``: C, a name, and remarks for the user
 
     Raises
@@ -71,7 +91,7 @@ def read_nodes(source: str | Path | Data, options: NodeOptions = NodeOptions()) 
     (3, torch.Size([2, 24]))
     """
     if isinstance(source, Data):
-        return _checked(from_data(source, "Data"), options, "Data")
+        return _checked(from_data(source, "Data", labels=reference is None), options, "Data", reference)
     path = Path(source)
     try:
         found = path.exists()
@@ -81,36 +101,54 @@ def read_nodes(source: str | Path | Data, options: NodeOptions = NodeOptions()) 
         name = canonical_name(str(source))
         if name is None:
             raise FIMPError(f"{source}: no such file; pass an .npz file or one of {', '.join(PYG_DATASETS)}")
-        return _checked(from_data(load_pyg(name), name), options, name)
-    return _checked(read_node_file(path), options, str(path))
+        return _checked(from_data(load_pyg(name), name), options, name, reference)
+    return _checked(read_node_file(path, labels=reference is None), options, str(path), reference)
 
 
-def _checked(found: NodeArrays, options: NodeOptions, name: str) -> Data:
+def _checked(found: NodeArrays, options: NodeOptions, name: str, reference: NodeReference | None) -> Data:
     keys = found.keys
     x = check_features(found.x, f"{name}: {keys['x']}")
     count = x.shape[0]
     edges = check_edges(found.edge_index, count, f"{name}: {keys['edge_index']}")
-    y = check_labels(found.y, count, f"{name}: {keys['y']}")
-    masks = check_masks(found.masks, y, name, keys)
-    if not masks and (y >= 0).sum() < _FEWEST:
-        raise FIMPError(
-            f"{name}: {(y >= 0).sum()} labelled nodes are too few for a 70/10/20 split; "
-            f"wanted at least {_FEWEST}, or train, val and test masks"
-        )
-    notes = _label_notes(edges, y)
+    if reference is None:
+        y, masks, notes = _new(found, edges, count, name)
+        reference = NodeReference(x.shape[1], int(y.max()) + 1)
+    else:
+        if x.shape[1] != reference.features:
+            raise FIMPError(
+                f"{name}: {keys['x']} has {x.shape[1]:,} features, but the model was trained on "
+                f"{reference.features:,}; give it the same ones in the same order"
+            )
+        y, masks = check_labels(found.y, count, f"{name}: {keys['y']}", reference.classes), {}
+        notes = [f"{int((y < 0).sum()):,} nodes have no label that the model knows"] if (y < 0).any() else []
     if found.one_way or options.undirected:
         edges = _both_ways(edges, count)
-    notes += [*_edge_notes(edges, count), *_feature_notes(x), _split_note(masks)]
+    notes += [*_edge_notes(edges, count), *_feature_notes(x)]
     return Data(
         x=torch.from_numpy(x) if isinstance(x, np.ndarray) else to_torch(x),
         edge_index=torch.from_numpy(edges),
         y=torch.from_numpy(y),
         num_nodes=count,
-        num_classes=int(y.max()) + 1,
+        num_classes=reference.classes,
+        reference=reference,
         name=name,
         notes=notes,
         **{key: torch.from_numpy(mask) for key, mask in masks.items()},
     )
+
+
+def _new(
+    found: NodeArrays, edges: NDArray[np.int64], count: int, name: str
+) -> tuple[NDArray[np.int64], dict[str, NDArray[np.bool_]], list[str]]:
+    """Labels and masks of a graph to train on, and notes."""
+    y = check_labels(found.y, count, f"{name}: {found.keys['y']}")
+    masks = check_masks(found.masks, y, name, found.keys)
+    if not masks and (y >= 0).sum() < _FEWEST:
+        raise FIMPError(
+            f"{name}: {(y >= 0).sum()} labelled nodes are too few for a 70/10/20 split; "
+            f"wanted at least {_FEWEST}, or train, val and test masks"
+        )
+    return y, masks, [*_label_notes(edges, y), _split_note(masks)]
 
 
 def _both_ways(edges: NDArray[np.int64], num_nodes: int) -> NDArray[np.int64]:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,15 +12,14 @@ import torch
 from numpy.typing import NDArray
 from torch_geometric.data import Data
 
-from fimp.data.columns import Coded, encode, listed
+from fimp.data.columns import Coded, listed
 from fimp.data.geography import geographic_graph, unit_vectors
 from fimp.data.images import gps_position
 from fimp.data.node_checks import MASKS, check_masks
 from fimp.data.place_files import PARTS, PlaceTable, column_named, read_place_file
+from fimp.data.place_labels import PlaceReference, codes_of, has_values, known_labels, new_labels
 from fimp.errors import FIMPError
 
-#: Fewest labelled images of which 70/10/20 leaves no part empty.
-FEWEST = 10
 _LATITUDE = ("latitude", "lat")
 _LONGITUDE = ("longitude", "lon", "lng", "long")
 #: What stands in tables for a coordinate that is missing.
@@ -35,7 +33,8 @@ class PlaceOptions:
     Attributes
     ----------
     label
-        Column of classes; None reads images without labels.
+        Column of classes; ``country`` is looked up from coordinates where there is no such column
+        (:func:`fimp.data.countries.countries`). None reads images without labels.
     split_by
         Column whose values stay together in one part of the split, such as a region.
     same_place
@@ -57,7 +56,9 @@ class PlaceOptions:
     on_error: str = "skip"
 
 
-def read_places(source: str | Path, options: PlaceOptions = PlaceOptions()) -> Data:
+def read_places(
+    source: str | Path, options: PlaceOptions = PlaceOptions(), reference: PlaceReference | None = None
+) -> Data:
     """Read located images as a graph of neighbours on the globe.
 
     The graph is made of coordinates and places alone; labels have no part in it.
@@ -70,6 +71,9 @@ def read_places(source: str | Path, options: PlaceOptions = PlaceOptions()) -> D
         A column ``split`` with ``train``, ``val`` and ``test`` is a published split.
     options
         How to read it.
+    reference
+        What a trained model fixes (``data.reference`` of what it was trained on): then labels are its classes, and
+        neither labels nor places need be there; ``split_by`` and a published split are of no effect.
 
     Returns
     -------
@@ -83,6 +87,7 @@ def read_places(source: str | Path, options: PlaceOptions = PlaceOptions()) -> D
         - ``groups``, ``places``: numbers of the values of ``split_by`` and ``same_place`` ``[N]`` int64, -1 = no value;
           absent (``data.get`` gives None) where no column was named
         - ``train_mask``, ``val_mask``, ``test_mask``: ``[N]`` bool, where a split is published
+        - ``reference``: what a model trained on it needs to read other images
         - ``name``, ``notes``: a name, and remarks for the user
 
     Raises
@@ -97,17 +102,27 @@ def read_places(source: str | Path, options: PlaceOptions = PlaceOptions()) -> D
     keep, left_out = _usable(table, missing, options.on_error)
     paths = [table.paths[row] for row in keep]
     latitude, longitude = where[:, keep]
-    y, class_names = _labels(table, options.label, keep)
-    groups = _codes(table, options.split_by, "--split-by", keep)
-    places = _codes(table, options.same_place, "--same-place", keep)
-    masks, unscored = _masks(table, keep, y)
+    same_place, groups = options.same_place, None
+    masks: dict[str, torch.Tensor] = {}
+    if reference is None:
+        y, class_names, remarks = new_labels(table, options.label, keep, where[:, keep])
+        groups = codes_of(table, options.split_by, "--split-by", keep)
+        masks, unscored = _masks(table, keep, y)
+        remarks += unscored
+    else:
+        y, class_names, remarks = known_labels(table, options.label, keep, reference)
+        if same_place is not None and not has_values(table, same_place, keep):
+            remarks.append(f"no {same_place!r} here: images of one place are joined where they are near, as all are")
+            same_place = None
+    places = codes_of(table, same_place, "--same-place", keep)
     if masks and places is not None:
-        unscored += _torn(masks, places)
+        remarks += _torn(masks, places)
     edges = geographic_graph(
         latitude, longitude, options.radius_miles, options.neighbors, None if places is None else _named(places)
     )
     notes = [*table.notes, *notes, *left_out]
-    notes += [*_label_notes(y, class_names), *unscored, *_place_notes(where[:, keep], paths, edges[1].numpy(), options)]
+    options = replace(options, same_place=same_place)
+    notes += [*remarks, *_place_notes(where[:, keep], paths, edges[1].numpy(), options)]
     return Data(
         edge_index=edges,
         pos=torch.from_numpy(unit_vectors(latitude, longitude).astype(np.float32)),
@@ -120,6 +135,7 @@ def read_places(source: str | Path, options: PlaceOptions = PlaceOptions()) -> D
         longitude=torch.from_numpy(longitude),
         groups=None if groups is None else torch.from_numpy(groups.codes),
         places=None if places is None else torch.from_numpy(places.codes),
+        reference=PlaceReference(tuple(class_names)),
         name=table.name,
         notes=notes,
         **masks,
@@ -192,51 +208,9 @@ def _usable(table: PlaceTable, missing: NDArray[np.bool_], on_error: str) -> tup
     return keep, notes
 
 
-def _column(table: PlaceTable, column: str, option: str) -> list[str]:
-    found = column_named(table.columns, (column,), table.name)
-    if found is None:
-        raise FIMPError(
-            f"{table.name}: no column {column!r} among {listed(table.columns) or 'none'}; name another by {option}"
-        )
-    return table.columns[found]
-
-
-def _codes(table: PlaceTable, column: str | None, option: str, keep: NDArray[np.int64]) -> Coded | None:
-    """A column as codes; None where none is asked for."""
-    import pandas as pd
-
-    if column is None:
-        return None
-    cells = _column(table, column, option)
-    some = [cells[row] for row in keep]
-    if not any(some):
-        raise FIMPError(f"{table.name}: column {column!r} is empty; fill it, or name another by {option}")
-    # So that class 10 comes after class 9.
-    whole = all(re.fullmatch(r"0|-?[1-9]\d{0,17}", cell) for cell in some if cell)
-    return encode(pd.Series([int(cell) if whole and cell else cell or None for cell in some], dtype=object))
-
-
 def _named(places: Coded) -> NDArray[np.object_]:
     """Places by name, None where there is none."""
     return np.array([*places.names, None], dtype=object)[places.codes]
-
-
-def _labels(table: PlaceTable, column: str | None, keep: NDArray[np.int64]) -> tuple[NDArray[np.int64], list[str]]:
-    coded = _codes(table, column, "--label", keep)
-    if coded is None:
-        return np.full(len(keep), -1, dtype=np.int64), []
-    if len(coded.names) < 2:
-        raise FIMPError(
-            f"{table.name}: column {column!r} has the one class {coded.names[0]!r}, wanted at least 2; add labels, or "
-            "name another column by --label"
-        )
-    labelled = len(coded.codes) - coded.missing
-    if labelled < FEWEST:
-        raise FIMPError(
-            f"{table.name}: column {column!r} labels {labelled} images, wanted at least {FEWEST} for a 70/10/20 split; "
-            "label more"
-        )
-    return coded.codes, coded.names
 
 
 def _masks(
@@ -270,17 +244,6 @@ def _torn(masks: dict[str, torch.Tensor], places: Coded) -> list[str]:
     parts = [np.unique(places.codes[mask.numpy() & (places.codes >= 0)]) for mask in masks.values()]
     torn = int((np.unique(np.concatenate(parts), return_counts=True)[1] > 1).sum())
     return [f"{torn:,} places have images in several parts of the published split: a label may leak"] if torn else []
-
-
-def _label_notes(y: NDArray[np.int64], names: list[str]) -> list[str]:
-    if not names:
-        return ["images are read without labels"]
-    count = np.bincount(y[y >= 0])
-    share = count.max() / count.sum()
-    notes = [f"{len(names)} classes ({listed(names, 5)}), the largest {share:.0%} of labelled images"]
-    if unlabelled := int((y < 0).sum()):
-        notes.append(f"{unlabelled:,} images have no label: they send messages and are not scored")
-    return notes
 
 
 def _place_notes(

@@ -60,7 +60,22 @@ class RecordingOptions:
             raise FIMPError(f"--neighbors: {self.neighbors} is below 1; use 8, for instance")
 
 
-def read_recording_graph(source: str | Path | Sequence[str | Path], options: RecordingOptions) -> Data:
+@dataclass(frozen=True)
+class RecordingReference:
+    """What a trained model fixes about the recordings it reads.
+
+    Attributes
+    ----------
+    regions
+        Names of the regions, in order.
+    """
+
+    regions: list[str]
+
+
+def read_recording_graph(
+    source: str | Path | Sequence[str | Path], options: RecordingOptions, reference: RecordingReference | None = None
+) -> Data:
     """Read recordings.
 
     Parameters
@@ -69,24 +84,32 @@ def read_recording_graph(source: str | Path | Sequence[str | Path], options: Rec
         As for :func:`fimp.data.read_recordings`, or ``simulated_recordings``.
     options
         How.
+    reference
+        What a trained model fixes (``data.reference`` of what it was trained on): then the regions must be its own.
 
     Returns
     -------
     Data
         The graph of the regions, R of them: ``pos [R, 3]`` float64 and ``edge_index``, which stays empty where it is
         measured on training recordings; ``recordings`` (:class:`fimp.data.Recordings`), ``reading`` (the options),
-        ``name`` and ``notes``.
+        ``reference``, ``name`` and ``notes``.
 
     Raises
     ------
     FIMPError
-        As :func:`fimp.data.read_recordings`; if a recording is shorter than a window; or none has connections, and
-        they are asked for.
+        As :func:`fimp.data.read_recordings`; if a recording is shorter than a window; if none has connections, and
+        they are asked for; or if regions are other than the model's.
     """
     recordings = read_recordings(folder_of(source) if isinstance(source, (str, Path)) else source, options.regions)
     check_lengths(recordings, options.window)
     if len(recordings.regions) < 2:
         raise FIMPError(f"{recordings.name}: one region, wanted several; give the table of a parcellation")
+    names = list(recordings.regions.names)
+    if reference is not None and names != reference.regions:
+        raise FIMPError(
+            f"{recordings.name}: {len(names)} regions that are not the {len(reference.regions)} that the model was "
+            "trained on, by name and in order; give recordings of the same parcellation"
+        )
     if options.graph == "structural" and all(item.structural is None for item in recordings.recordings):
         raise FIMPError(
             f"--graph structural: no file of {recordings.name} has connections ('structural', [regions, regions]); "
@@ -103,6 +126,7 @@ def read_recording_graph(source: str | Path | Sequence[str | Path], options: Rec
     ]
     data = Data(edge_index=edges, pos=torch.from_numpy(xyz), num_nodes=len(xyz))
     data.recordings, data.reading, data.name, data.notes = recordings, options, recordings.name, notes
+    data.reference = RecordingReference(names)
     return data
 
 

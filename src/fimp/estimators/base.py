@@ -1,60 +1,53 @@
-"""What the notebook classes of tasks on cells share."""
+"""What the notebook classes of all tasks share."""
 
 from __future__ import annotations
 
-from abc import ABC
-from collections.abc import Callable, Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch_geometric.data import Data
 
-from fimp.data.cells import CellGraph, CellReference, load_cells
-from fimp.data.storage import pack, unpack
 from fimp.data.subgraph import Subgraph
 from fimp.errors import FIMPError
 from fimp.models.registry import ModelChoice, resolve
-from fimp.tasks.base import Network, Task, TaskKind, known_tasks
-from fimp.tasks.cells import read_cells
+from fimp.tasks.base import Network, Task, known_tasks
 from fimp.train.checkpoint import load_tree, load_weights, save_tree
 from fimp.train.fit import Fitted, TrainOptions, evaluate, fit
-from fimp.train.loader import EVALUATION_BATCH, sampler_for
+from fimp.train.loader import EVALUATION_BATCH, evaluation_order, sampler_for
 from fimp.train.runs import WEIGHTS, RunConfig, weights_tree
 
-if TYPE_CHECKING:
-    from anndata import AnnData
 
-    Source: TypeAlias = AnnData | str | Path | Sequence[AnnData | str | Path]
-
-#: Where a run folder keeps data that had no file.
-DATA = "data.safetensors"
-
-
-class CellModel(ABC):
-    """A model of cells for one task; see its subclasses.
+class GraphModel(ABC):
+    """A model of the nodes of a graph for one task; see its subclasses.
 
     Parameters
     ----------
-    adata
-        AnnData, path of an .h5ad file, name of a dataset, or a list of these. See :func:`fimp.data.load_cells`
-        for what is read from it.
+    source
+        What the task reads its graph from.
     model
         A name that ``fimp compare --models`` knows, such as ``"fimp-base"`` or ``"gcn"``.
     seed
-        Seed of split, masks and weights.
+        Seed of split, draws and weights.
     **options
         Fields of the options of data, task, training and model.
 
     Attributes
     ----------
+    task_name
+        The task that the constructor sets up.
+    nodes
+        What the nodes are called in messages.
     config
         What determines the model.
     data
-        Graph of the cells given at construction, or at :func:`fimp.load`.
+        Graph of what was given at construction, or at :func:`fimp.load`.
     network
         The network, on the CPU, in evaluation mode.
     epochs
@@ -62,13 +55,14 @@ class CellModel(ABC):
     """
 
     task_name: ClassVar[str]
+    nodes: ClassVar[str]
     config: RunConfig
-    data: CellGraph
+    data: Data
     network: Network
     epochs: int
 
-    def __init__(self, adata: Source, model: str = "fimp-base", seed: int = 0, **options: Any) -> None:
-        kind, choice = self._kind(), resolve(model)
+    def __init__(self, source: Any, model: str = "fimp-base", seed: int = 0, **options: Any) -> None:
+        kind, choice = known_tasks()[self.task_name], resolve(model)
         groups = [kind.data_options, kind.options, TrainOptions, type(choice.hyperparameters)]
         chosen = [{f.name: options.pop(f.name) for f in fields(group) if f.name in options} for group in groups]
         if options:
@@ -76,7 +70,7 @@ class CellModel(ABC):
             raise FIMPError(f"{type(self).__name__}: option {sorted(options)[0]!r} is unknown; known are {known}")
         self.config = RunConfig(
             task=kind.name,
-            source=_stored_source(adata),
+            source=_stored_source(source),
             data=kind.data_options(**chosen[0]),
             options=kind.options(**chosen[1]),
             train=TrainOptions(**chosen[2]),
@@ -86,16 +80,12 @@ class CellModel(ABC):
             files=choice.files,
             threads=torch.get_num_threads(),
         )
-        self.data = read_cells(adata, self.config.data)
+        self.data = self._read(source)
         self._reference = self.data.reference
         self.task: Any = self.config.make_task(self.data)
         torch.manual_seed(seed)
         self.network = self.task.network(self.choice).eval()
         self.epochs = 0
-
-    @classmethod
-    def _kind(cls) -> TaskKind:
-        return known_tasks()[cls.task_name]
 
     @property
     def choice(self) -> ModelChoice:
@@ -113,14 +103,14 @@ class CellModel(ABC):
         Parameters
         ----------
         max_epochs
-            Passes over the training cells; by default as many as the command line takes.
+            Passes over the training nodes; by default as many as the command line takes.
         max_minutes
             Time budget.
 
         Raises
         ------
         FIMPError
-            If the model was loaded with cells other than those it was trained on.
+            If the model was loaded with nodes other than those it was trained on.
         """
         if not self.task.split:
             raise FIMPError(f"fit: this model was loaded for {self.data.name}; make a new one to train on it")
@@ -134,71 +124,65 @@ class CellModel(ABC):
         return self
 
     def evaluate(self, part: str = "test") -> dict[str, float]:
-        """Metrics on the ``"train"``, ``"val"`` or ``"test"`` cells.
+        """Metrics on the ``"train"``, ``"val"`` or ``"test"`` nodes.
 
         Raises
         ------
         FIMPError
-            If there is no such part: cells other than those it was trained on are in none.
+            If there is no such part: nodes other than those it was trained on are in none.
         """
         if part not in self.task.split:
-            parts = ", ".join(self.task.split) or "none of these cells are"
+            parts = ", ".join(self.task.split) or f"none of these {self.nodes} are"
             raise FIMPError(f"evaluate: part {part!r} is unknown; there is {parts}")
         return evaluate(self.task, self.choice, self.network, self.task.split[part], self.config.train)
 
-    def embed(self, adata: Source | None = None) -> NDArray[np.float32]:
-        """One vector per cell ``[cells, D]``, with none of its sampled values hidden.
+    def embed(self, source: Any = None) -> NDArray[np.float32]:
+        """One vector per node ``[nodes, D]``, with none of its sampled values hidden.
 
         Parameters
         ----------
-        adata
-            Other cells, as for :meth:`predict`; the cells given at construction by default.
+        source
+            Other data (see :meth:`task_on`); what was given at construction by default.
         """
-        return np.concatenate([states.numpy() for _, states in self._batches(self.task_on(adata), self.network.embed)])
+        return self._outputs(source, self.network.embed)
 
-    def task_on(self, adata: Source | None) -> Any:
-        """The task on other cells, which need not be in any part of a split; the model's own task for None.
-
-        Genes are matched by name: a gene that the cells lack counts as not expressed, one that the model does not
-        know is left out; ``task.data.notes`` tells how many. Counts are scaled to the total that the model was
-        trained with.
+    def task_on(self, source: Any) -> Any:
+        """The task on other data, which need not be in any part of a split; the model's own task for None.
 
         Raises
         ------
         FIMPError
-            If no gene matches, or counts are given to a model of continuous values or the reverse.
+            If the model cannot use the data.
         """
-        if adata is None:
+        if source is None:
             return self.task
-        data = load_cells(adata, self.config.data, reference=self._reference)
-        return self._kind().make(data, self.config.options, self.config.seed, self.task.state())
+        config = self.config
+        return config.kind.make(self._read(source, self._reference), config.options, config.seed, self.task.state())
 
     def save(self, path: str | Path) -> None:
-        """Write a folder that :func:`fimp.load` reads: configuration, weights, and data that had no file."""
+        """Write a folder that :func:`fimp.load` reads: configuration and weights."""
         folder = Path(path)
         if folder.exists() and not folder.is_dir():
             raise FIMPError(f"{folder}: is a file; name a folder")
         self.config.save(folder)
         save_tree(weights_tree(self.task, self.network, self.epochs, self._reference), folder / WEIGHTS)
-        if self.config.source is None:
-            save_tree(pack(self.data), folder / DATA)
 
     @classmethod
-    def load(cls, path: str | Path, adata: Source | None = None) -> Self:
+    def load(cls, path: str | Path, source: Any = None) -> Self:
         """Read a folder that :meth:`save` or ``fimp compare`` wrote; see :func:`fimp.load`."""
         folder = Path(path)
         new = cls.__new__(cls)
         new.config = RunConfig.load(folder)
         new.config.check_files()
-        stored = load_tree(folder / WEIGHTS)
+        kind, stored = new.config.kind, load_tree(folder / WEIGHTS)
         try:
             new.epochs, state = int(stored["epochs"]), stored["task"]
-            new._reference = CellReference(**stored["reference"])
+            new._reference = kind.reference(**stored["reference"])
         except (KeyError, TypeError) as error:
             raise FIMPError(f"{folder / WEIGHTS}: not the weights of a finished run ({error}); train again") from error
-        if adata is not None:
-            new.data = load_cells(adata, new.config.data, reference=new._reference)
-            new.task = cls._kind().make(new.data, new.config.options, new.config.seed, state)
+        if source is not None:
+            new.data = new._read(source, new._reference)
+            new.task = kind.make(new.data, new.config.options, new.config.seed, state)
         else:
             new.data = new._own_data(folder)
             new.task = new.config.make_task(new.data)
@@ -206,27 +190,32 @@ class CellModel(ABC):
         load_weights(new.network, folder / WEIGHTS)
         return new
 
-    def _own_data(self, folder: Path) -> CellGraph:
-        """The cells it was trained on."""
-        if self.config.source is None:
-            return unpack(load_tree(folder / DATA), str(folder / DATA))
-        return read_cells(self.config.source, self.config.data)
+    def _read(self, source: Any, reference: Any = None) -> Data:
+        return self.config.kind.read(source, self.config.data, reference)
+
+    def _own_data(self, folder: Path) -> Data:
+        """What a model in a run folder was trained on."""
+        return self._read(self.config.source)
+
+    @abstractmethod
+    def _contents(self) -> str:
+        """What the graph consists of, for people."""
 
     def _subgraphs(self, task: Task) -> Iterator[tuple[NDArray[np.int64], Subgraph]]:
-        """All cells, some at a time, with their neighbourhoods."""
+        """All nodes, some at a time and in no order, with their neighbourhoods."""
         sampler = sampler_for(task, self.choice, self.network.hops, self.config.train.fanout)
-        nodes = np.arange(task.data.num_nodes)
+        nodes = evaluation_order(task, np.arange(task.data.num_nodes))
         for start in range(0, len(nodes), EVALUATION_BATCH):
-            cells = nodes[start : start + EVALUATION_BATCH]
-            yield cells, sampler.sample(cells)
+            some = nodes[start : start + EVALUATION_BATCH]
+            yield some, sampler.sample(some)
 
-    @torch.no_grad()
-    def _batches(
-        self, task: Any, call: Callable[[Any, Subgraph], Tensor]
-    ) -> Iterator[tuple[NDArray[np.int64], Tensor]]:
-        """Some cells at a time, and what ``call`` makes of them when none of their values is hidden."""
-        for cells, graph in self._subgraphs(task):
-            yield cells, self._run(call, task.shown(graph.nodes), graph)
+    def _outputs(self, source: Any, call: Callable[[Any, Subgraph], Tensor]) -> NDArray[np.float32]:
+        """What ``call`` makes of all nodes when none of their values is hidden, ``[nodes, ...]``."""
+        task, order, outputs = self.task_on(source), [], []
+        for nodes, graph in self._subgraphs(task):
+            order.append(nodes)
+            outputs.append(self._run(call, task.shown(graph.nodes), graph).numpy())
+        return np.concatenate(outputs)[np.concatenate(order).argsort()]
 
     @torch.no_grad()
     def _run(self, call: Callable[[Any, Subgraph], Tensor], inputs: Any, graph: Subgraph) -> Tensor:
@@ -238,14 +227,11 @@ class CellModel(ABC):
         return out
 
     def __repr__(self) -> str:
-        data, state = self.data, f"trained for {self.epochs} epochs" if self.epochs else "not trained"
-        return (
-            f"{type(self).__name__}({self.config.model} on {data.name}: {data.num_nodes} cells, "
-            f"{len(data.gene_names)} genes, {data.edge_index.size(1)} edges; {state})"
-        )
+        state = f"trained for {self.epochs} epochs" if self.epochs else "not trained"
+        return f"{type(self).__name__}({self.config.model} on {self.data.name}: {self._contents()}; {state})"
 
 
-def _stored_source(adata: Source) -> str | list[str] | None:
-    if isinstance(adata, (list, tuple)):
-        return [str(one) for one in adata] if all(isinstance(one, (str, Path)) for one in adata) else None
-    return str(adata) if isinstance(adata, (str, Path)) else None
+def _stored_source(source: Any) -> str | list[str] | None:
+    if isinstance(source, (list, tuple)):
+        return [str(one) for one in source] if all(isinstance(one, (str, Path)) for one in source) else None
+    return str(source) if isinstance(source, (str, Path)) else None

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from fimp.estimators.base import CellModel
+from fimp.estimators.cells import CellModel
 from fimp.tasks.celltype import CellTypeTask
 
 if TYPE_CHECKING:
-    from fimp.estimators.base import Source
+    from fimp.estimators.cells import Source
 
 
 class CellTypeModel(CellModel):
@@ -78,5 +79,4 @@ class CellTypeModel(CellModel):
 
     def predict_proba(self, adata: Source | None = None) -> NDArray[np.float32]:
         """Probability of every class for every cell, ``[cells, classes]``; see :meth:`predict`."""
-        batches = self._batches(self.task_on(adata), self.network)
-        return np.concatenate([scores.softmax(1).numpy() for _, scores in batches])
+        return torch.from_numpy(self._outputs(adata, self.network)).softmax(1).numpy()

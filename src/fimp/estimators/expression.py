@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fimp.estimators.base import CellModel
+from fimp.estimators.cells import CellModel
 from fimp.tasks.expression import ExpressionNetwork, ExpressionTask
 
 if TYPE_CHECKING:
-    from fimp.estimators.base import Source
+    from fimp.estimators.cells import Source
 
 
 class ExpressionModel(CellModel):

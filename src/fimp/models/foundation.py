@@ -81,6 +81,13 @@ class FoundationBackbone(Backbone):
         out: Tensor = self.norm(self.conv((sources.h, queries), edges, (sources.mask, None), weight))
         return out
 
+    def plain(self, tokens: Tokens) -> Tensor:
+        """States of nodes by themselves ``[n, T, D]``, after the final norm: :meth:`forward` of what they show."""
+        message = self.conv.message
+        assert isinstance(message, FoundationMessage)
+        out: Tensor = self.norm(message.plain(tokens.h, None if bool(tokens.mask.all()) else tokens.mask))
+        return out
+
 
 def _add_low_rank(stack: nn.Module, rank: int) -> None:
     """Put low-rank changes beside the linear maps of a stack; they start at zero, and alone are trained."""

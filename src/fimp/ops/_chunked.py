@@ -49,8 +49,9 @@ def weighted_sum(
     if chunk is None:
         chunk = edges_per_chunk(query.size(1), query.size(2), key.size(2), max(query.size(3), value.size(3)))
     # Heads first: rows (head, node) of one matrix are then gathered by one index, without a transposed copy.
-    heads_first = [tensor.transpose(0, 1).contiguous() for tensor in (query, key, value)]
-    out: Tensor = _WeightedSum.apply(*heads_first, weight, src, dst, key_mask, scale, dropout, chunk)
+    # Queries are scaled, not scores, of which there are more.
+    heads_first = [tensor.transpose(0, 1).contiguous() for tensor in (query * scale, key, value)]
+    out: Tensor = _WeightedSum.apply(*heads_first, weight, src, dst, key_mask, dropout, chunk)
     return out.transpose(0, 1)
 
 
@@ -116,7 +117,7 @@ class _Chunk:
         self.src_rows = _rows(self.src.flatten(), self.heads, self.nodes)
         self.query = query.flatten(0, 1).index_select(0, self.dst_rows)
         self.key, self.value = (self._gather(tensor) for tensor in (key, value))
-        scores = torch.matmul(self.query, self.key.transpose(1, 2)).mul_(ctx.scale)
+        scores = torch.matmul(self.query, self.key.transpose(1, 2))
         self.probability = self._softmax(scores.view(self.heads, -1, query.size(2), self.width, key.size(2)), key_mask)
         self.weight = self._weight(weight, key_mask)
         self.keep: Tensor | None = None
@@ -139,17 +140,27 @@ class _Chunk:
         return scores.softmax(-1) if scores.size(-1) else scores
 
     def _weight(self, weight: Tensor | None, key_mask: Tensor | None) -> Tensor | None:
-        """Weight of each message ``[1, B, 1, n, 1]``, zero where none is sent; None if all are one."""
+        """Weight of each message ``[1, B, n, 1, 1]``, zero where none is sent; None if all are one."""
         out = None if weight is None else weight[self.group.edge]
         for sent in (self.group.real, None if key_mask is None else key_mask.any(-1)[self.src]):
             if sent is not None:
                 out = sent.to(self.query.dtype) if out is None else out * sent
-        return None if out is None else out[None, :, None, :, None]
+        return None if out is None else out[None, :, :, None, None]
 
-    def attention(self, weighted: bool = True) -> Tensor:
-        """Probabilities after dropout and, unless told not to, times the messages' weights."""
-        out = self.probability if self.keep is None else self.probability * self.keep
-        return out * self.weight if weighted and self.weight is not None else out
+    def attention(self) -> Tensor:
+        """Probabilities after dropout."""
+        return self.probability if self.keep is None else self.probability * self.keep
+
+    def weighted(self, tokens: Tensor) -> Tensor:
+        """Tokens of sources ``[H * B, n * S, d]`` times the messages' weights.
+
+        There are fewer of these numbers than of scores, which is why weights are applied to them.
+        """
+        if self.weight is None:
+            return tokens
+        return (tokens.view(self.heads, -1, self.width, self.probability.size(-1), tokens.size(-1)) * self.weight).view(
+            tokens.shape
+        )
 
     def flat(self, tensor: Tensor) -> Tensor:
         """``[H, B, T, n, S]`` as matrices ``[H * B, T, n * S]``."""
@@ -172,18 +183,17 @@ class _WeightedSum(torch.autograd.Function):
         src: Tensor,
         dst: Tensor,
         key_mask: Tensor | None,
-        scale: float,
         dropout: float,
         chunk: int,
     ) -> Tensor:
-        ctx.scale, ctx.dropout, ctx.chunk = scale, dropout, chunk
+        ctx.dropout, ctx.chunk = dropout, chunk
         # Drawn from torch's global generator, so that torch.manual_seed governs dropout here too.
         ctx.seed = int(torch.randint(2**62, ())) if dropout > 0.0 else 0
         ctx.save_for_backward(query, key, value, src, key_mask, weight, dst)
         out = query.new_zeros(query.shape[:-1] + value.shape[-1:])
         for index, group in enumerate(_groups(dst, chunk)):
             part = _Chunk(ctx, (query, key, value, src, key_mask, weight), index, group)
-            message = torch.matmul(part.flat(part.attention()), part.value)
+            message = torch.matmul(part.flat(part.attention()), part.weighted(part.value))
             out.flatten(0, 1).index_add_(0, part.dst_rows, message)
         return out
 
@@ -193,30 +203,27 @@ class _WeightedSum(torch.autograd.Function):
         query, key, value, src, key_mask, weight, dst = ctx.saved_tensors
         grads = [torch.zeros_like(tensor) for tensor in (query, key, value)]
         grad_query, grad_key, grad_value = (grad.flatten(0, 1) for grad in grads)
-        grad_weight = None if weight is None else torch.zeros_like(weight)
+        grad_weight = torch.zeros_like(weight) if ctx.needs_input_grad[3] else None
         grad_out = grad_out.contiguous().flatten(0, 1)
         for index, group in enumerate(_groups(dst, ctx.chunk)):
             part = _Chunk(ctx, (query, key, value, src, key_mask, weight), index, group)
             grad_message = grad_out.index_select(0, part.dst_rows)
             to_value = torch.matmul(part.flat(part.attention()).transpose(1, 2), grad_message)
-            grad_value.index_add_(0, part.src_rows, to_value.view(-1, *value.shape[2:]))
-            grad = torch.matmul(grad_message, part.value.transpose(1, 2)).view_as(part.probability)
+            grad_value.index_add_(0, part.src_rows, part.weighted(to_value).view(-1, *value.shape[2:]))
             if grad_weight is not None:
-                of_edge = (grad * part.attention(weighted=False)).sum((0, 2, 4))
+                # What a message is worth to its weight: the product of what its values are given and what they are.
+                of_edge = (to_value * part.value).view(part.heads, *group.edge.shape, -1).sum((0, 3))
                 if group.real is not None:
                     of_edge = of_edge.masked_fill(~group.real, 0.0)
                 if key_mask is not None:
                     of_edge = of_edge * key_mask.any(-1)[part.src]
                 grad_weight.index_add_(0, group.edge.flatten(), of_edge.flatten())
+            grad = torch.matmul(grad_message, part.weighted(part.value).transpose(1, 2)).view_as(part.probability)
             if part.keep is not None:
                 grad = grad.mul_(part.keep)
-            if part.weight is not None:
-                grad = grad.mul_(part.weight)
-            # Softmax backward: P * (dP - sum(dP * P)).
-            grad = grad.mul_(part.probability)
-            grad = grad.sub_(part.probability * grad.sum(-1, keepdim=True)).mul_(ctx.scale)
+            grad = torch.ops.aten._softmax_backward_data(grad, part.probability, -1, grad.dtype)
             scores = part.flat(grad)
             grad_query.index_add_(0, part.dst_rows, torch.matmul(scores, part.key))
             to_key = torch.matmul(scores.transpose(1, 2), part.query)
             grad_key.index_add_(0, part.src_rows, to_key.view(-1, *key.shape[2:]))
-        return (*grads, grad_weight, None, None, None, None, None, None)
+        return (*grads, grad_weight, None, None, None, None, None)

@@ -91,6 +91,8 @@ def edge_attention(
     weight = edge_weight
     if weight is not None:
         weight = weight.to(query.dtype)
+    if key_mask is not None and bool(key_mask.all()):
+        key_mask = None
     if key_mask is not None:
         # Weight zero does not silence a NaN or infinity: what is masked must not enter a product.
         hidden = ~key_mask[:, None, :, None]

@@ -198,8 +198,12 @@ class TaskKind:
         Name on the command line.
     data_options, options
         Classes of the settings with which data is read and with which the task is set up.
+    reference
+        Class of the graph's ``reference``: what a trained model fixes about the data it reads. Its fields are numbers,
+        strings, lists of these, or None.
     read
-        ``read(source, data_options)`` gives the graph.
+        ``read(source, data_options, reference)`` gives the graph; with the reference of a trained model, other data
+        for that model, which need neither labels nor a split.
     make
         ``make(data, options, seed, state)`` gives the task. With the :meth:`Task.state` of a trained model, nothing
         is split and nothing is measured: it is the same task on other data.
@@ -208,7 +212,8 @@ class TaskKind:
     name: str
     data_options: type
     options: type
-    read: Callable[[Any, Any], Data]
+    reference: type
+    read: Callable[[Any, Any, Any], Data]
     make: Callable[[Data, Any, int, dict[str, Any] | None], Task]
 
 

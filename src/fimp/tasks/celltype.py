@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch_geometric.data import Data
 
-from fimp.data.cells import CellOptions, to_scipy
-from fimp.data.masking import EVALUATION, Masking, TokenSampler
+from fimp.data.cells import CellOptions, CellReference, to_scipy
+from fimp.data.masking import Masking, TokenSampler
 from fimp.data.splits import split_nodes
 from fimp.data.statistics import gene_statistics
 from fimp.errors import FIMPError
@@ -91,10 +91,6 @@ class CellTypeTask(ClassificationTask):
             state = {"gene_mean": mean, "gene_deviation": deviation}
         super().__init__(len(data.classes), options.class_weights, state)
 
-    def shown(self, nodes: NDArray[np.int64]) -> Labelled:
-        """Inputs of some cells in the evaluation draw."""
-        return self.inputs(nodes, EVALUATION)
-
     def inputs(self, nodes: NDArray[np.int64], epoch: int) -> Labelled:
         """Tokens of some cells in an epoch, all of them visible."""
         labels: torch.Tensor = self.data.y[torch.from_numpy(nodes)]
@@ -131,6 +127,7 @@ register(
         CellTypeTask.name,
         CellOptions,
         CellTypeOptions,
+        CellReference,
         read_cells,
         CellTypeTask,
     )

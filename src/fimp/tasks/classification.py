@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torchmetrics.functional.classification import binary_auroc, multiclass_accuracy, multiclass_f1_score
 
+from fimp.data.masking import EVALUATION
 from fimp.data.subgraph import Subgraph
 from fimp.errors import FIMPError
 from fimp.models.registry import ModelChoice
@@ -138,6 +139,10 @@ class ClassificationTask(Task):
         if class_weights == "balanced":
             weight = (count.sum() / ((count > 0).sum() * count.clamp(min=1))).float()
         self.class_weight = weight
+
+    def shown(self, nodes: NDArray[np.int64]) -> Any:
+        """Inputs of some nodes as evaluation sees them."""
+        return self.inputs(nodes, EVALUATION)
 
     def state(self) -> dict[str, Any]:
         """What encoders need, and how often each class occurs in training."""

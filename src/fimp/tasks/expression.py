@@ -13,7 +13,7 @@ from scipy import sparse
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from fimp.data.cells import CellOptions, to_scipy
+from fimp.data.cells import CellOptions, CellReference, to_scipy
 from fimp.data.masking import CellTokens, Masking, TokenSampler
 from fimp.data.splits import split_nodes
 from fimp.data.statistics import gene_statistics, neighbor_agreement
@@ -344,6 +344,7 @@ register(
         ExpressionTask.name,
         CellOptions,
         ExpressionOptions,
+        CellReference,
         read_cells,
         ExpressionTask,
     )

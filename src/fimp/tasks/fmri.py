@@ -15,7 +15,14 @@ from torch_geometric.data import Data
 
 from fimp.data.hashing import hash_uniform
 from fimp.data.masking import EVALUATION
-from fimp.data.recording_graph import RecordingOptions, in_every_window, measured_edges, profiles, read_recording_graph
+from fimp.data.recording_graph import (
+    RecordingOptions,
+    RecordingReference,
+    in_every_window,
+    measured_edges,
+    profiles,
+    read_recording_graph,
+)
 from fimp.data.recording_splits import split_recordings
 from fimp.data.scaling import RobustScale
 from fimp.data.window_mixing import mixed
@@ -141,6 +148,7 @@ class FMRITask(Task):
         # No edge of a control crosses windows, and batches are of whole windows: all of a window is in one place.
         out.section = torch.arange(count).repeat_interleave(self.regions)
         out.pos = out.section[:, None].double()
+        out.reference = data.reference
         out.name, out.notes = data.name, [*data.notes, *self.windows.notes, note]
         return out
 
@@ -303,6 +311,7 @@ register(
         FMRITask.name,
         RecordingOptions,
         FMRIOptions,
+        RecordingReference,
         read_recording_graph,
         FMRITask,
     )

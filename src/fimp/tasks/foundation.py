@@ -168,6 +168,7 @@ class FoundationClassificationNetwork(Network):
     """
 
     log_prior: Tensor
+    model: FoundationBackbone
 
     def __init__(self, reader: CellReader | ImageReader, model: FoundationBackbone, log_prior: Tensor) -> None:
         super().__init__()
@@ -186,7 +187,8 @@ class FoundationClassificationNetwork(Network):
         """One vector per seed, ``[seeds, D]``."""
         sources = self.reader.told(inputs.content.take(graph.num_nodes[self.hops]))
         seeds = graph.num_seeds
-        return mean_tokens(self.model(sources.h[:seeds], sources, graph), sources.mask[:seeds])
+        states = self.model(sources.h[:seeds], sources, graph) if self.hops else self.model.plain(sources)
+        return mean_tokens(states, sources.mask[:seeds])
 
 
 class FoundationRecordingNetwork(Network):

@@ -12,8 +12,8 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from fimp.data.image_graph import ImageOptions, read_images
-from fimp.data.masking import EVALUATION
 from fimp.data.pixels import colours
+from fimp.data.place_labels import PlaceReference
 from fimp.data.place_splits import split_places
 from fimp.errors import FIMPError
 from fimp.models.registry import ModelChoice
@@ -101,10 +101,6 @@ class ImageTask(ClassificationTask):
         labels: Tensor = self.data.y[torch.from_numpy(nodes)]
         return Labelled(ImageInputs(views), labels)
 
-    def shown(self, nodes: NDArray[np.int64]) -> Labelled:
-        """Some images as evaluation sees them."""
-        return self.inputs(nodes, EVALUATION)
-
     def network(self, choice: ModelChoice) -> Network:
         """The model with a head for the classes.
 
@@ -137,6 +133,7 @@ register(
         ImageTask.name,
         ImageOptions,
         ImageTaskOptions,
+        PlaceReference,
         read_images,
         ImageTask,
     )

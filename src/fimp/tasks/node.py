@@ -14,7 +14,7 @@ from torch_geometric.data import Data
 
 from fimp.data.cells import to_scipy
 from fimp.data.masking import Masking, TokenSampler
-from fimp.data.nodes import NodeOptions, read_nodes
+from fimp.data.nodes import NodeOptions, NodeReference, read_nodes
 from fimp.data.splits import random_split
 from fimp.errors import FIMPError
 from fimp.models.registry import ModelChoice
@@ -89,14 +89,14 @@ class NodeTask(ClassificationTask):
         self.data, self.options, self.seed = data, options, seed
         self.split = {} if state else _split(data, seed)
         values = to_scipy(data.x) if data.x.layout == torch.sparse_csr else sparse.csr_matrix(data.x.numpy())
-        kind = options.tokenizer
-        if kind == "auto":
-            kind = "features" if values.nnz <= 2 * options.tokens * data.num_nodes else "grouped"
         if state is None:
+            kind = options.tokenizer
+            if kind == "auto":
+                kind = "features" if values.nnz <= 2 * options.tokens * data.num_nodes else "grouped"
             mean, deviation = feature_statistics(values, nonzero=kind == "features")
-            state = {"mean": mean, "deviation": deviation}
+            state = {"mean": mean, "deviation": deviation, "tokenizer": kind}
         self.sampler: TokenSampler | None = None
-        if kind == "features":
+        if state["tokenizer"] == "features":
             # All features are drawn, and so told to every model; the order of the draw decides which become tokens.
             most = max(1, int(np.diff(values.indptr).max()))
             self.sampler = TokenSampler(values, Masking(most), seed)
@@ -188,6 +188,7 @@ register(
         NodeTask.name,
         NodeOptions,
         NodeTaskOptions,
+        NodeReference,
         read_nodes,
         NodeTask,
     )

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch_geometric.data import Data
 
 from fimp.data.image_graph import ImageOptions, read_images
+from fimp.data.place_labels import PlaceReference
 from fimp.errors import FIMPError
 from fimp.tasks.base import TaskKind, register
 from fimp.tasks.image import ImageTask, ImageTaskOptions
@@ -83,6 +84,7 @@ register(
         ZeroShotTask.name,
         ImageOptions,
         ZeroShotOptions,
+        PlaceReference,
         read_images,
         ZeroShotTask,
     )

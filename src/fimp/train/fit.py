@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -293,19 +293,22 @@ def _select(
 @torch.no_grad()
 def predict_batches(
     task: Task, choice: ModelChoice, network: Network, nodes: NDArray[np.int64], options: TrainOptions
-) -> list[tuple[Tensor, Batch]]:
-    """Predictions of a network for some nodes in evaluation mode: (prediction, batch) per batch, on the CPU."""
+) -> Iterator[tuple[Tensor, Batch]]:
+    """Predictions of a network for some nodes in evaluation mode: (prediction, batch) per batch, on the CPU.
+
+    One batch after the other, so that memory holds the inputs of one, however many nodes there are.
+    """
     sampler = sampler_for(task, choice, network.hops, options.fanout)
     device = torch.device(options.accelerator)
     was_training, before = network.training, next(network.parameters()).device
     network.to(device).eval()
-    out = []
-    for batch in evaluation_loader(task, sampler, nodes):
-        with options.autocast():
-            prediction = network(batch.inputs.to(device), batch.graph.to(device))
-        out.append((full(prediction).cpu(), batch))
-    network.to(before).train(was_training)
-    return out
+    try:
+        for batch in evaluation_loader(task, sampler, nodes):
+            with options.autocast():
+                prediction = network(batch.inputs.to(device), batch.graph.to(device))
+            yield full(prediction).cpu(), batch
+    finally:
+        network.to(before).train(was_training)
 
 
 def evaluate(

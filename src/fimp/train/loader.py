@@ -115,9 +115,23 @@ def pretraining_loader(task: Task, sampler: NeighborSampler, batch_size: int) ->
 
 
 def evaluation_loader(task: Task, sampler: NeighborSampler, nodes: NDArray[np.int64]) -> DataLoader[Batch]:
-    """Given seeds in order, with the fixed evaluation draw and whole neighbourhoods."""
-    seeds = _Seeds(nodes, EVALUATION_BATCH, task.seed, shuffle=False)
+    """Given seeds in :func:`evaluation_order`, with the fixed evaluation draw and whole neighbourhoods."""
+    seeds = _Seeds(evaluation_order(task, nodes), EVALUATION_BATCH, task.seed, shuffle=False)
     return DataLoader(_Batches(task, sampler), sampler=seeds, batch_size=None)
+
+
+def evaluation_order(task: Task, nodes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Nodes such that those that lie together follow each other, where they have places.
+
+    The neighbourhoods of a batch then overlap: of nodes in random order, each would bring a neighbourhood of its own,
+    and a batch would hold many times as many nodes.
+    """
+    positions = _positions(task)
+    if positions is None or len(nodes) <= EVALUATION_BATCH:
+        return nodes
+    from scipy.spatial import cKDTree
+
+    return nodes[cKDTree(positions[nodes]).indices]
 
 
 def sampler_for(

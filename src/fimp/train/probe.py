@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedGroupKFold, cross_val_score
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 from torch import nn
 
 from fimp.models.registry import ModelChoice
 from fimp.tasks.base import Network, Task
 from fimp.train.loader import evaluation_loader, sampler_for
 
+#: Inverse strengths of the penalty that are tried, and folds of the training nodes on which they are.
+_PENALTIES, _FOLDS = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0), 5
+
 
 @torch.no_grad()
 def fit_probe(task: Task, choice: ModelChoice, network: Network, fanout: int, device: torch.device) -> None:
     """Fit a logistic regression on standardised embeddings of training nodes, and put it into the network's head.
+
+    How strongly its weights are held back is chosen on training nodes by cross-validation, images of one place in one
+    fold, since models differ in how many directions their embeddings have.
 
     Parameters
     ----------
@@ -44,7 +57,10 @@ def fit_probe(task: Task, choice: ModelChoice, network: Network, fanout: int, de
         bias[classes] = 0.0
     else:
         scaler = StandardScaler().fit(x)
-        found = LogisticRegression(max_iter=2000).fit(scaler.transform(x), y)
+        # Products this small are slower on many threads, and far slower where other runs keep the cores busy.
+        with threadpool_limits(1):
+            penalty = _penalty(x, y, _groups(task), task.seed)
+            found = LogisticRegression(C=penalty, max_iter=2000).fit(scaler.transform(x), y)
         # Of two classes there is one row, that of the second.
         rows = found.coef_ if len(classes) > 2 else np.stack([0 * found.coef_[0], found.coef_[0]])
         offsets = found.intercept_ if len(classes) > 2 else np.array([0.0, found.intercept_[0]])
@@ -53,3 +69,35 @@ def fit_probe(task: Task, choice: ModelChoice, network: Network, fanout: int, de
     head.weight.copy_(torch.from_numpy(weight))
     own = head.bias if head.bias is not None else network.get_parameter("bias")
     own.copy_(torch.from_numpy(bias) - prior)
+
+
+def _groups(task: Task) -> NDArray[np.int64]:
+    """What may not be torn apart between folds, for each training node: the images of a place."""
+    nodes, places = task.split["train"], task.data.get("places")
+    if places is None:
+        return nodes
+    of_nodes: NDArray[np.int64] = places.numpy()[nodes]
+    # No place is a place of its own.
+    return np.where(of_nodes < 0, of_nodes.max(initial=0) + 1 + nodes, of_nodes)
+
+
+def _penalty(x: NDArray[np.float64], y: NDArray[np.int64], groups: NDArray[np.int64], seed: int) -> float:
+    """The inverse strength that is right most often on nodes it was not fitted on; of equals, the stronger penalty."""
+    folds = min(_FOLDS, len(np.unique(groups)), int(np.bincount(y).max()))
+    if folds < 2:
+        return 1.0
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    with warnings.catch_warnings():
+        # A class may have fewer nodes than there are folds.
+        warnings.simplefilter("ignore", UserWarning)
+        parts = [part for part in splitter.split(x, y, groups) if len(np.unique(y[part[0]])) > 1 and len(part[1])]
+    if not parts:
+        return 1.0
+
+    def right(penalty: float) -> float:
+        model = make_pipeline(StandardScaler(), LogisticRegression(C=penalty, max_iter=500))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            return float(cross_val_score(model, x, y, cv=parts).mean())
+
+    return max(_PENALTIES, key=right)

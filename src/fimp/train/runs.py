@@ -13,7 +13,6 @@ import yaml
 from torch_geometric.data import Data
 
 import fimp
-from fimp.data.cell_graph import CellReference
 from fimp.errors import FIMPError
 from fimp.models.checkpoints import FileMark
 from fimp.models.registry import Hyperparameters, ModelChoice, resolve
@@ -140,7 +139,7 @@ class RunConfig:
 
 @functools.lru_cache(maxsize=4)
 def _read(task: str, source: Any, stamps: tuple[Any, ...], options: Any) -> Data:
-    return known_tasks()[task].read(list(source) if isinstance(source, tuple) else source, options)
+    return known_tasks()[task].read(list(source) if isinstance(source, tuple) else source, options, None)
 
 
 def _stamps(source: str | list[str] | None) -> tuple[Any, ...]:
@@ -150,13 +149,16 @@ def _stamps(source: str | list[str] | None) -> tuple[Any, ...]:
     return tuple((file.stat().st_mtime_ns, file.stat().st_size) if file.is_file() else None for file in files)
 
 
-def weights_tree(task: Task, network: Network, epochs: int, reference: CellReference | None) -> dict[str, Any]:
-    """What ``WEIGHTS`` holds: everything that prediction on other data needs besides the configuration."""
+def weights_tree(task: Task, network: Network, epochs: int, reference: Any) -> dict[str, Any]:
+    """What ``WEIGHTS`` holds: everything that prediction on other data needs besides the configuration.
+
+    ``reference`` is that of the data it was trained on (:class:`fimp.tasks.base.TaskKind`).
+    """
     return {
         "state_dict": network.state_dict(),
         "epochs": epochs,
         "task": task.state(),
-        "reference": None if reference is None else asdict(reference),
+        "reference": asdict(reference),
     }
 
 

@@ -89,8 +89,7 @@ class Run:
             "seconds": round(time.monotonic() - begun, 3),
             "peak_memory_mb": round(fitted.peak_memory_mb, 1),
         }
-        reference = getattr(task.data, "reference", None)
-        save_tree(weights_tree(task, fitted.network, fitted.epochs, reference), folder / WEIGHTS)
+        save_tree(weights_tree(task, fitted.network, fitted.epochs, task.data.reference), folder / WEIGHTS)
         save_tree({"statistics": torch.from_numpy(task.node_statistics(outcome))}, folder / STATISTICS)
         shown = task.example(outcome)
         if shown is not None:

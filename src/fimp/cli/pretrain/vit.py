@@ -9,6 +9,7 @@ import typer
 
 from fimp.cli.compare import BatchSize, Device, Precision
 from fimp.cli.pretrain import running
+from fimp.cli.setups.image import ImageSize
 
 if TYPE_CHECKING:
     from fimp.train.fit import Fitted
@@ -19,8 +20,10 @@ def vit(
         Path, typer.Option(help="A folder of images, a .csv or .tsv table with a column 'path', or simulated_images.")
     ],
     out: running.Out,
-    image_size: Annotated[int, typer.Option(help="Side of the images, in pixels.")] = 64,
-    patch_size: Annotated[int, typer.Option(help="Side of the patches, in pixels.")] = 8,
+    image_size: ImageSize = None,
+    patch_size: Annotated[
+        int | None, typer.Option(help="Side of the patches, in pixels; by default 16 for 96, and 6 or more to a side.")
+    ] = None,
     mask_ratio: Annotated[float, typer.Option(help="Share of patches that are hidden.")] = 0.75,
     on_error: Annotated[str, typer.Option(help="A broken image: skip it, or fail.")] = "skip",
     dim: running.Dim = 128,
@@ -46,15 +49,17 @@ def vit(
     """
     running.check(out, lr, seed)
 
-    from fimp.data.images import find_images
+    from fimp.data.images import default_patch, default_side, find_images
     from fimp.data.pixels import read_pixels
     from fimp.foundation.vit_mae import save_vit_mae
     from fimp.train.fit import TrainOptions
     from fimp.train.foundation.vit import ViTSize, pretrain_vit
 
-    size = ViTSize(image_size, patch_size, dim, layers, heads, hidden, decoder_dim, decoder_layers, mask_ratio, dropout)
     train = TrainOptions(epochs=epochs, batch_size=batch_size, device=device, precision=precision)
     paths = find_images(data)
+    side = default_side(paths) if image_size is None else image_size
+    patch = default_patch(side) if patch_size is None else patch_size
+    size = ViTSize(side, patch, dim, layers, heads, hidden, decoder_dim, decoder_layers, mask_ratio, dropout)
     with running.bar("reading images") as listener:
         pixels = read_pixels(paths, size.decoded, on_error, lambda share: listener(share, ""))
     notes = [f"{len(pixels.broken)} images left out, the first: {pixels.broken[0]}"] if pixels.broken else []
