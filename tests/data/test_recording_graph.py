@@ -30,6 +30,15 @@ def test_the_graph_of_the_regions(folder):
     assert measured.edge_index.size(1) == 0
 
 
+def test_other_recordings_must_be_of_the_same_regions(folder, tmp_path):
+    options = RecordingOptions(window=20, patch=5, neighbors=3)
+    reference = read_recording_graph(folder, options).reference
+    assert read_recording_graph(folder, options, reference).num_nodes == 9
+    other = simulate.recordings(tmp_path / "other", n_subjects=2, n_regions=8, n_times=60)
+    with pytest.raises(FIMPError, match="8 regions that are not the 9 that the model was trained on"):
+        read_recording_graph(other, options, reference)
+
+
 def test_the_named_recordings_are_made_once(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     options = RecordingOptions(window=40, patch=10)

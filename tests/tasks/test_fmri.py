@@ -66,9 +66,9 @@ def first_window(task, part="test"):
 def test_predictions_do_not_depend_on_the_batch(task, brainlm, name):
     choice = small(name, brainlm)
     network, nodes = perturbed(task, choice), task.split["test"][:14]
-    whole = predict_batches(task, choice, network, nodes, OPTIONS)[0][0]
+    whole = next(predict_batches(task, choice, network, nodes, OPTIONS))[0]
     assert whole.shape == (14, P, L)
-    alone = torch.cat([predict_batches(task, choice, network, nodes[k : k + 1], OPTIONS)[0][0] for k in range(14)])
+    alone = torch.cat([next(predict_batches(task, choice, network, nodes[k : k + 1], OPTIONS))[0] for k in range(14)])
     torch.testing.assert_close(whole, alone, atol=1e-4, rtol=1e-4)
 
 
@@ -78,7 +78,7 @@ def test_what_evaluation_hides_reaches_no_model(data, brainlm, name, part):
     task = FMRITask(data, seed=1)
     choice, nodes = small(name, brainlm), first_window(task, part)
     network, inputs = perturbed(task, choice), task.inputs(nodes, EVALUATION)
-    before = [predict_batches(task, choice, network, nodes, OPTIONS)[0][0], task.inputs(nodes, 3).noise]
+    before = [next(predict_batches(task, choice, network, nodes, OPTIONS))[0], task.inputs(nodes, 3).noise]
     window = nodes[0] // R
     owner, start = task.windows.places.recording[window], task.windows.places.start[window]
     hidden = inputs.hidden.repeat_interleave(L, 1).numpy()
@@ -87,10 +87,10 @@ def test_what_evaluation_hides_reaches_no_model(data, brainlm, name, part):
     assert not torch.equal(changed.targets, inputs.targets)
     for field in ("values", "hidden", "spread", "noise"):
         assert torch.equal(getattr(changed, field), getattr(inputs, field)), field
-    assert torch.equal(predict_batches(task, choice, network, nodes, OPTIONS)[0][0], before[0])
+    assert torch.equal(next(predict_batches(task, choice, network, nodes, OPTIONS))[0], before[0])
     task.windows.signals[owner][:, start : start + 40][~hidden] *= np.linspace(0.5, 2.0, (~hidden).sum())
     if name != "mean":
-        assert not torch.allclose(predict_batches(task, choice, network, nodes, OPTIONS)[0][0], before[0])
+        assert not torch.allclose(next(predict_batches(task, choice, network, nodes, OPTIONS))[0], before[0])
 
 
 @pytest.mark.parametrize("name", ["gcn+mean", "fimp-base", "fimp:{}", "fm:{}", "fimp-base:no-edges"])

@@ -266,7 +266,8 @@ class FMRITask(Task):
 
         Regions are spread evenly over the table; K is the number of their hidden patches, in the order of nodes.
         """
-        nodes, predicted, _ = outcome
+        order = outcome[0].argsort(stable=True)
+        nodes, predicted = outcome[0][order], outcome[1][order]
         first = int(nodes.min()) // self.regions
         chosen = np.unique(np.linspace(0, self.regions - 1, EXAMPLES + 2).round().astype(np.int64)[1:-1])
         shown = torch.isin(nodes, torch.from_numpy(first * self.regions + chosen))
