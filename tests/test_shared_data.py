@@ -1,4 +1,4 @@
-"""Real tissues, where they lie beside the checkout."""
+"""Real data, where they lie beside the checkout."""
 
 from pathlib import Path
 
@@ -7,7 +7,12 @@ import numpy as np
 import pytest
 
 import fimp
+from fimp.data.recording_graph import RecordingOptions, read_recording_graph
+from fimp.models import resolve
+from fimp.tasks import FMRITask
+from fimp.train import TrainOptions, evaluate
 
+RECORDINGS = Path(__file__).parents[2] / "shared" / "data" / "fmri"
 FILES = sorted((Path(__file__).parents[2] / "shared" / "data" / "spatial").glob("*.h5ad"))
 
 
@@ -35,3 +40,22 @@ def test_a_little_training_beats_the_mean(path):
     r2 = {name: model.fit(max_epochs=epochs).evaluate()["r2"] for name, model in models.items()}
     assert r2["gcn"] > r2["mean"] + 0.01
     assert np.isfinite(r2["mean"])
+
+
+@pytest.mark.skipif(not RECORDINGS.is_dir(), reason="shared data are not here")
+def test_a_gaussian_predicts_real_recordings_and_interpolation_does_not():
+    data = read_recording_graph(RECORDINGS, RecordingOptions())
+    assert data.num_nodes == 94
+    tested = set()
+    for seed in range(3):
+        task = FMRITask(data, seed=seed)
+        assert task.data.num_nodes == 9 * 94
+        tested |= set(task.windows.places.recording[task.split["test"] // 94].tolist())
+        scores = {}
+        for name in ("mean", "interpolate", "gaussian"):
+            choice = resolve(name)
+            scores[name] = evaluate(task, choice, task.network(choice), task.split["test"], TrainOptions(device="cpu"))
+        assert abs(scores["mean"]["r2"]) < 0.01
+        assert scores["interpolate"]["r2"] < 0.0
+        assert 0.2 < scores["gaussian"]["r2"] < 0.5
+    assert len(tested) == 3

@@ -202,3 +202,24 @@ def test_files_that_are_not_there(folder):
     np.save(folder / "a.npy", SIGNAL)
     with pytest.raises(FIMPError, match=r"none\.csv: no table of regions there"):
         read_recordings(folder, folder / "none.csv")
+
+
+@pytest.mark.parametrize("suffix", ["npz", "mat", "h5"])
+def test_connections_between_regions_are_kept(folder, suffix):
+    links = np.random.default_rng(0).random((R, R))
+    links[0, 1] = np.nan
+    path = folder / f"a.{suffix}"
+    {"npz": np.savez, "mat": mat, "h5": hdf5}[suffix](path, bold=SIGNAL, structural=links)
+    (item,) = read_recordings(folder).recordings
+    np.testing.assert_allclose(item.signal, SIGNAL)
+    np.testing.assert_allclose(item.structural, np.nan_to_num(links))
+
+
+@pytest.mark.parametrize(
+    ("links", "words"), [(np.ones((R, R + 1)), "wanted real numbers"), (np.ones((2, 2)), "2 regions and signal 5")]
+)
+def test_connections_that_do_not_fit_are_one_line(folder, links, words):
+    np.savez(folder / "a.npz", signal=SIGNAL, structural=links)
+    with pytest.raises(FIMPError, match=words) as error:
+        read_recordings(folder)
+    assert "\n" not in str(error.value)

@@ -108,3 +108,61 @@ def test_names_need_a_module_with_names():
     message = CrossNodeAttention(16, 2).double()
     with pytest.raises(FIMPError, match="names=True"):
         message(h_dst, h_src, torch.tensor([[0], [0]]), names=names)
+
+
+def heard_module(**options):
+    torch.manual_seed(0)
+    message = CrossNodeAttention(8, 2, null_token=True, heard=True, **options).double().eval()
+    for parameter in message.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    return message
+
+
+def test_what_was_heard_divides_the_message():
+    """Against a loop over edges: the mean of what real tokens say, weighted by the attention that they get."""
+    message = heard_module()
+    h_dst, h_src = torch.randn(2, 3, 8).double(), torch.randn(3, 4, 8).double()
+    mask = torch.tensor([[True, True, False, True], [True] * 4, [False, False, False, True]])
+    edges = torch.tensor([[0, 1, 2, 0], [0, 0, 1, 1]])
+    query, value = message._split(message.q_proj(h_dst)), message._split(message.v_proj(h_src))
+    key = message._split(message.k_proj(h_src))
+    wanted = torch.zeros(2, 2, 3, 4).double()
+    for node in range(2):
+        total, heard = torch.zeros(2, 3, 4).double(), torch.zeros(2, 3, 1).double()
+        sources = edges[0, edges[1] == node].tolist()
+        for source in sources:
+            keys = torch.cat([key[source], message.null_token[0]], 1)
+            seen = torch.cat([mask[source], torch.tensor([True])])
+            weight = (query[node] @ keys.transpose(1, 2) / 2.0).masked_fill(~seen, -torch.inf).softmax(-1)
+            total += weight @ torch.cat([value[source], message.null_token[1]], 1)
+            heard += weight[..., :-1].sum(-1, keepdim=True)
+        prior = torch.nn.functional.softplus(message.prior)[:, None, None]
+        wanted[node] = (total / len(sources)) / (heard / len(sources) + prior)
+    wanted = torch.nn.functional.linear(wanted.transpose(1, 2).flatten(2), message.out_proj.weight)
+    torch.testing.assert_close(message(h_dst, h_src, edges, mask), wanted + message.out_proj.bias)
+
+
+@torch.no_grad()
+def test_neighbours_that_have_nothing_to_say_do_not_thin_out_the_message():
+    torch.manual_seed(0)
+    plain = CrossNodeAttention(64, 4, null_token=True, names=True).eval()
+    heard = CrossNodeAttention(64, 4, null_token=True, names=True, heard=True).eval()
+    names = torch.randn(2, 1, 64)
+    own, strangers = torch.randn(1, 1, 64), torch.randn(7, 1, 64)
+    h_src = torch.cat([own, strangers])
+    called = torch.cat([names[:1], names[1:].expand(7, -1, -1)]), names[:1]
+    few, many = torch.tensor([[0], [0]]), torch.stack([torch.arange(8), torch.zeros(8, dtype=torch.int64)])
+
+    def size(message, edges):
+        out = message(torch.zeros(1, 1, 64), h_src, edges, names=called)
+        return float(out.flatten() @ message.out_proj(message.v_proj(own)).flatten())
+
+    assert size(plain, many) < 0.3 * size(plain, few)
+    assert size(heard, many) > 0.5 * size(heard, few)
+
+
+def test_what_is_heard_needs_a_null_token():
+    with pytest.raises(FIMPError, match="null_token=True"):
+        CrossNodeAttention(8, 2, heard=True)
+    silent = heard_module()(torch.randn(2, 1, 8).double(), torch.randn(1, 1, 8).double(), torch.zeros(2, 0).long())
+    assert not silent.any()

@@ -1,6 +1,7 @@
 import torch
 
 from fimp.nn import FeatureDropout, FIMPLayer, OwnAttention
+from fimp.nn.layers import HalfNorm
 from fimp.tokenizers import Tokens
 
 
@@ -76,3 +77,33 @@ def test_feature_dropout_is_the_same_for_all_tokens_of_a_node():
     assert torch.equal(out[:, :1].expand_as(out), out)
     assert set(out.unique().tolist()) == {0.0, 2.0}
     assert torch.equal(FeatureDropout(0.5).eval()(torch.ones(2, 3, 8)), torch.ones(2, 3, 8))
+
+
+def test_values_that_are_twice_as_large_stay_so():
+    norm = HalfNorm(8)
+    h = torch.randn(5, 3, 8)
+    out = norm(h)
+    assert torch.equal(out[..., :4], h[..., :4])
+    torch.testing.assert_close(out[..., 4:], torch.nn.functional.layer_norm(h[..., 4:], (4,)))
+    torch.testing.assert_close(norm(2.0 * h)[..., :4], 2.0 * out[..., :4])
+
+
+def test_a_layer_that_was_not_trained_passes_on_what_is_heard():
+    """As strong as it is said: neither norm nor feed-forward network stands in between."""
+    torch.manual_seed(0)
+    layer = FIMPLayer(64, 4, names=True, heard=True).eval()
+    for parameter in (layer.own.out_proj.bias, layer.ffn[2].bias):
+        torch.nn.init.zeros_(parameter)
+    names = torch.randn(1, 3, 64)
+    called = names.expand(2, -1, -1), names
+    queries, said = torch.zeros(1, 3, 64), torch.zeros(2, 3, 64)
+    said[..., :32] = 0.01 * torch.randn(2, 3, 32)
+    edges = torch.tensor([[1], [0]])
+
+    def answer(factor):
+        return layer(queries, Tokens(factor * said, torch.ones(2, 3, dtype=torch.bool)), edges, names=called)
+
+    first, second = answer(1.0)[..., :32], answer(2.0)[..., :32]
+    torch.testing.assert_close(second, 2.0 * first, rtol=0.05, atol=1e-3)
+    similar = torch.nn.functional.cosine_similarity(first[0], said[1, :, :32])
+    assert (similar > 0.8).all()

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from fimp.errors import FIMPError
-from fimp.nn.positions import sin_cos_2d
+from fimp.nn.positions import sin_cos_1d, sin_cos_2d
 
 
 def test_a_place_is_its_column_and_its_row():
@@ -24,3 +24,13 @@ def test_no_two_places_are_alike():
 def test_channels_come_in_fours():
     with pytest.raises(FIMPError, match="dim=6"):
         sin_cos_2d(2, 2, 6)
+
+
+def test_places_in_a_sequence():
+    table = sin_cos_1d(6, 8)
+    assert table.shape == (6, 8)
+    torch.testing.assert_close(table[:, 0], torch.arange(6.0).sin())
+    torch.testing.assert_close(table[:, 4], torch.arange(6.0).cos())
+    assert (torch.cdist(table, table) + torch.eye(6) > 0.1).all()
+    with pytest.raises(FIMPError, match="dim=3"):
+        sin_cos_1d(6, 3)

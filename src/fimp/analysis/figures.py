@@ -11,7 +11,8 @@ from matplotlib.ticker import MaxNLocator
 
 from fimp.models.checkpoints import short_name
 
-_INK, _MUTED, _GRID, _BEST, _OTHER = "#222222", "#6b6b6b", "#e4e4e4", "#0b6e99", "#9aa5ad"
+#: Colours of text, of axes, of grids, of the best model and of others.
+INK, MUTED, GRID, BEST, OTHER = "#222222", "#6b6b6b", "#e4e4e4", "#0b6e99", "#9aa5ad"
 LABELS = {
     "mse": "MSE (lower is better)",
     "r2": "R²",
@@ -47,7 +48,7 @@ def comparison_figure(results: dict[str, Any], path: Path) -> None:
     data = results["data"]
     seeds = max(row["n_seeds"] for row in summary)
     title = f"{results['task']} on {Path(data['name']).name}: {data['n_nodes']:,} nodes, {data['n_edges']:,} edges, "
-    figure.suptitle(f"{title}{seeds} seed{'s' if seeds > 1 else ''}", fontsize=10, color=_INK)
+    figure.suptitle(f"{title}{seeds} seed{'s' if seeds > 1 else ''}", fontsize=10, color=INK)
     figure.savefig(path)
 
 
@@ -62,11 +63,11 @@ def _metric_panel(axis: Any, results: dict[str, Any], metric: str) -> None:
     for place, (row, mean) in enumerate(zip(results["summary"], means, strict=True)):
         if mean is None:
             continue
-        colour = _BEST if row["model"] == best else _OTHER
+        colour = BEST if row["model"] == best else OTHER
         axis.barh(place, mean, height=0.55, color=colour, alpha=0.9, zorder=2)
         values = [run["metrics"][metric] for run in results["runs"] if run["model"] == row["model"]]
         values = [value for value in values if value is not None]
-        axis.plot(values, [place] * len(values), "o", ms=3.2, mfc="white", mec=_INK, mew=0.7, zorder=3)
+        axis.plot(values, [place] * len(values), "o", ms=3.2, mfc="white", mec=INK, mew=0.7, zorder=3)
         anchor = max([mean, *values, 0.0])
         axis.annotate(
             f"{mean:.3f}",
@@ -75,7 +76,7 @@ def _metric_panel(axis: Any, results: dict[str, Any], metric: str) -> None:
             textcoords="offset points",
             va="center",
             fontsize=8,
-            color=_INK,
+            color=INK,
         )
     shown = [mean for mean in means if mean is not None]
     shown += [value for run in results["runs"] if (value := run["metrics"][metric]) is not None]
@@ -84,13 +85,13 @@ def _metric_panel(axis: Any, results: dict[str, Any], metric: str) -> None:
     # Room for the numbers on the right, which stand behind the rightmost dot.
     axis.set_xlim(low - (0.05 * span if low < 0.0 else 0.0), high + 0.3 * span)
     axis.xaxis.set_major_locator(MaxNLocator(5))
-    axis.set_title(LABELS.get(metric, metric), fontsize=9, color=_INK, loc="left")
-    axis.grid(axis="x", color=_GRID, lw=0.8, zorder=0)
-    axis.tick_params(length=0, labelsize=8, colors=_MUTED)
-    axis.tick_params(axis="y", labelcolor=_INK)
+    axis.set_title(LABELS.get(metric, metric), fontsize=9, color=INK, loc="left")
+    axis.grid(axis="x", color=GRID, lw=0.8, zorder=0)
+    axis.tick_params(length=0, labelsize=8, colors=MUTED)
+    axis.tick_params(axis="y", labelcolor=INK)
     for side in ("top", "right", "bottom", "left"):
         axis.spines[side].set_visible(False)
-    axis.axvline(0.0, color=_MUTED, lw=0.8, zorder=4)
+    axis.axvline(0.0, color=MUTED, lw=0.8, zorder=4)
 
 
 def best_row(results: dict[str, Any], metric: str) -> str | None:
@@ -127,13 +128,13 @@ def tuning_figure(reports: list[dict[str, Any]], grid: dict[str, tuple[float | N
             axis.plot([best], [report["score"]], "o", ms=7, mfc="none", mec=colour, mew=1.2)
         axis.set_xticks(range(len(values)), ["rule" if value is None else f"{value:g}" for value in values])
         axis.set_xlim(-0.5, len(values) - 0.5)
-        axis.set_title(name.replace("_", " "), fontsize=9, color=_INK, loc="left")
-        axis.grid(axis="y", color=_GRID, lw=0.8, zorder=0)
-        axis.tick_params(length=0, labelsize=8, colors=_MUTED)
+        axis.set_title(name.replace("_", " "), fontsize=9, color=INK, loc="left")
+        axis.grid(axis="y", color=GRID, lw=0.8, zorder=0)
+        axis.tick_params(length=0, labelsize=8, colors=MUTED)
         for side in ("top", "right", "left"):
             axis.spines[side].set_visible(False)
-        axis.spines["bottom"].set_color(_GRID)
-    axes[0].set_ylabel("validation score", fontsize=8, color=_MUTED)
+        axis.spines["bottom"].set_color(GRID)
+    axes[0].set_ylabel("validation score", fontsize=8, color=MUTED)
     figure.legend(loc="outside right center", frameon=False, fontsize=8)
     figure.savefig(path)
 
@@ -153,16 +154,16 @@ def training_figure(rows: list[dict[str, Any]], path: Path) -> None:
     figure = Figure(figsize=(2.9 * max(1, len(names)), 2.6), dpi=150, layout="constrained")
     for axis, name in zip(figure.subplots(1, max(1, len(names)), squeeze=False)[0], names, strict=False):
         points = [(float(row["step"]), float(row[name])) for row in rows if row.get(name)]
-        axis.plot(*zip(*points, strict=True), color=_BEST, lw=1.4)
+        axis.plot(*zip(*points, strict=True), color=BEST, lw=1.4)
         metric = name.removeprefix("val_")
         title = "training loss" if name == "train_loss" else f"validation {LABELS.get(metric, metric)}"
-        axis.set_title(title, fontsize=9, color=_INK, loc="left")
-        axis.set_xlabel("step", fontsize=8, color=_MUTED)
-        axis.grid(axis="y", color=_GRID, lw=0.8, zorder=0)
-        axis.tick_params(length=0, labelsize=8, colors=_MUTED)
+        axis.set_title(title, fontsize=9, color=INK, loc="left")
+        axis.set_xlabel("step", fontsize=8, color=MUTED)
+        axis.grid(axis="y", color=GRID, lw=0.8, zorder=0)
+        axis.tick_params(length=0, labelsize=8, colors=MUTED)
         for side in ("top", "right", "left"):
             axis.spines[side].set_visible(False)
-        axis.spines["bottom"].set_color(_GRID)
+        axis.spines["bottom"].set_color(GRID)
     figure.savefig(path)
 
 

@@ -65,8 +65,6 @@ def compare(
     from fimp.train.tune import apply_tuned
 
     choices = resolve_all(setup.models if models is None else models)
-    if tuned is not None:
-        choices = apply_tuned(choices, tuned, setup.task)
     config = RunConfig(
         task=setup.task,
         source=setup.source,
@@ -79,6 +77,9 @@ def compare(
     )
     # What does not fit the data must come to light before earlier results are replaced.
     task = config.make_task(config.read())
+    choices = task.rows(choices)
+    if tuned is not None:
+        choices = apply_tuned(choices, tuned, setup.task)
     for choice in choices:
         if choice.reads_files:
             for note in try_network(task, choice):
@@ -111,13 +112,16 @@ def run_and_show(comparison: Comparison) -> dict[str, Any]:
     from rich.console import Console
 
     from fimp.analysis.figures import comparison_figure
+    from fimp.analysis.reconstruction import reconstruction_figure
     from fimp.analysis.tables import markdown, verdicts
     from fimp.cli.progress import TerminalObserver
+    from fimp.tasks import FMRITask
+    from fimp.train.compare import RECONSTRUCTIONS
     from fimp.train.runs import write_text
 
     config = comparison.config
-    console, data = Console(), config.read()
-    features = config.make_task(data).num_features
+    console, task = Console(), config.make_task(config.read())
+    data, features = task.data, task.num_features
     if not console.is_terminal:
         console.width = 120  # a file or a pipe has no edge to wrap at
     degree = data.edge_index.size(1) / data.num_nodes
@@ -137,11 +141,16 @@ def run_and_show(comparison: Comparison) -> dict[str, Any]:
         raise
     write_text(comparison.out / "results.md", markdown(results))
     comparison_figure(results, comparison.out / "results.png")
+    figures = "results.png"
+    if examples := comparison.examples():
+        assert isinstance(task, FMRITask)
+        reconstruction_figure(task, examples, results, comparison.out / RECONSTRUCTIONS)
+        figures += f", {RECONSTRUCTIONS}"
     show_table(console, results)
     for line in verdicts(results):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     console.print(
-        f"{comparison.out}/results.json, results.md, results.png, runs/", markup=False, highlight=False, soft_wrap=True
+        f"{comparison.out}/results.json, results.md, {figures}, runs/", markup=False, highlight=False, soft_wrap=True
     )
     return results
 

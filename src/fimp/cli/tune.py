@@ -70,9 +70,9 @@ def tune(
         hyperparameters=choices[0].hyperparameters,
         seed=0,
     )
-    for source in sources:
-        config = replace(base, source=source)
-        task = config.make_task(config.read())
+    tasks = [config.make_task(config.read()) for config in (replace(base, source=source) for source in sources)]
+    choices = tasks[0].rows(choices)
+    for task in tasks:
         for choice in choices:
             if choice.reads_files:
                 try_network(task, choice)

@@ -7,7 +7,7 @@ import math
 import warnings
 import zipfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from fimp.errors import FIMPError
 
 #: Entries of an archive that are looked at before any other.
-_NAMED = ("signal", "tr", "subject", "dataset")
+_NAMED = ("signal", "tr", "subject", "dataset", "structural")
 #: What stands in tables for a value that is missing.
 _MISSING = ("", "na", "n/a", "nan", "null")
 
@@ -34,20 +34,23 @@ class Stored:
         Seconds per volume, where the file says so.
     subject, dataset
         Names, where the file says so.
+    structural
+        Connections between regions, where the file has them.
     """
 
     signal: NDArray[np.floating]
     tr: float | None = None
     subject: str | None = None
     dataset: str | None = None
+    structural: NDArray[np.floating] | None = None
 
 
 def read_recording_file(path: Path) -> Stored:
     """Read one recording.
 
     ``.npz``, ``.mat`` (of any version), ``.h5`` and ``.hdf5`` hold ``signal``, or one matrix of numbers under any name;
-    ``tr``, ``subject`` and ``dataset`` are optional. ``.npy`` is a matrix; ``.csv`` and ``.tsv`` are tables, which may
-    name their rows and columns.
+    ``tr``, ``subject``, ``dataset`` and ``structural`` are optional. ``.npy`` is a matrix; ``.csv`` and ``.tsv`` are
+    tables, which may name their rows and columns.
 
     Raises
     ------
@@ -111,7 +114,8 @@ def _mat(path: Path) -> Stored:
         found = io.loadmat(path, appendmat=False)
     except NotImplementedError:  # version 7.3 is HDF5, which holds the axes of MATLAB in reverse
         stored = _hdf5(path)
-        return Stored(stored.signal.T, stored.tr, stored.subject, stored.dataset)
+        structural = None if stored.structural is None else stored.structural.T
+        return replace(stored, signal=stored.signal.T, structural=structural)
     return _of_arrays({key: value for key, value in found.items() if not key.startswith("__")}, path)
 
 
@@ -187,7 +191,7 @@ def _of_arrays(arrays: Mapping[str, NDArray], path: Path) -> Stored:
     if name not in arrays:
         # What MATLAB stores has two axes, even where it is a single number.
         matrices = [key for key, array in arrays.items() if array.ndim == 2 and min(array.shape) > 1]
-        matrices = [key for key in matrices if _is_real(arrays[key])]
+        matrices = [key for key in matrices if _is_real(arrays[key]) and key != "structural"]
         if len(matrices) != 1:
             found = f"several matrices ({', '.join(matrices[:6])})" if matrices else "no matrix of numbers"
             raise FIMPError(f"{path}: holds {found} and none named signal; name it signal")
@@ -197,6 +201,7 @@ def _of_arrays(arrays: Mapping[str, NDArray], path: Path) -> Stored:
         _tr(arrays.get("tr"), path),
         _name(arrays.get("subject")),
         _name(arrays.get("dataset")),
+        _connections(arrays.get("structural"), path),
     )
 
 
@@ -224,6 +229,17 @@ def _tr(stored: NDArray | None, path: Path) -> float | None:
     if not 0.0 < value < math.inf:
         raise FIMPError(f"{path}: tr is {stored.tolist()!r}, wanted seconds per volume; correct or remove it")
     return value
+
+
+def _connections(stored: NDArray | None, path: Path) -> NDArray[np.floating] | None:
+    if stored is None:
+        return None
+    if stored.ndim != 2 or stored.shape[0] != stored.shape[1] or not _is_real(stored):
+        raise FIMPError(
+            f"{path}: structural has shape {list(stored.shape)} and type {stored.dtype}, wanted real numbers "
+            "[regions, regions]; correct or remove it"
+        )
+    return np.nan_to_num(stored.astype(np.float64), posinf=0.0, neginf=0.0)
 
 
 def _name(stored: NDArray | None) -> str | None:

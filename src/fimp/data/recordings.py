@@ -35,6 +35,8 @@ class Recording:
         Seconds per volume, where it is known.
     dataset
         Where it comes from, where that is known.
+    structural
+        Connections between regions, ``[R, R]`` from row to column or without direction, where they are known.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Recording:
     signal: NDArray[np.floating]
     tr: float | None = None
     dataset: str | None = None
+    structural: NDArray[np.floating] | None = None
 
 
 @dataclass(frozen=True)
@@ -153,7 +156,13 @@ def _recording(stored: Stored, signal: NDArray[np.floating], path: Path) -> Reco
     """A recording with the subject that its file, or the file's name in the manner of BIDS, tells."""
     named = re.match(r"sub-[A-Za-z0-9]+", path.stem)
     subject = stored.subject or (named[0] if named else path.stem)
-    return Recording(str(path), subject, signal, stored.tr, stored.dataset)
+    links = stored.structural
+    if links is not None and len(links) != len(signal):
+        raise FIMPError(
+            f"{path}: structural has {len(links)} regions and signal {len(signal)}, wanted equally many; correct or "
+            "remove it"
+        )
+    return Recording(str(path), subject, signal, stored.tr, stored.dataset, links)
 
 
 def _check_distinct(items: Sequence[Recording]) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fimp.data.simulated_images import images as images
+from fimp.data.simulated_recordings import recordings as recordings
 from fimp.errors import FIMPError
 
 if TYPE_CHECKING:

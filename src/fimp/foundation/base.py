@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from fimp.errors import FIMPError
+from fimp.foundation.brainlm_recordings import RecordingReader
 from fimp.foundation.cells import CellReader, TokenReader
 from fimp.foundation.vit_images import ImageReader
 from fimp.nn.foundation_message import FoundationMessage
@@ -96,6 +97,21 @@ class FoundationModel(nn.Module):
             If it reads no images.
         """
         raise FIMPError(f"{self.source}: a {self.family} model reads no images; use a vision transformer")
+
+    def recording_reader(self, patches: int, length: int) -> RecordingReader:
+        """What tasks on brain recordings ask of the model.
+
+        Parameters
+        ----------
+        patches, length
+            Patches of a window, and time points of a patch, of the task.
+
+        Raises
+        ------
+        FIMPError
+            If it reads no recordings, or patches do not fit.
+        """
+        raise FIMPError(f"{self.source}: a {self.family} model reads no recordings; use BrainLM")
 
     def message(
         self,

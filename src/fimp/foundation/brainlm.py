@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from fimp.data.scaling import RobustScale
 from fimp.errors import FIMPError
 from fimp.foundation.base import FoundationModel, fill
+from fimp.foundation.brainlm_recordings import RecordingReader
 from fimp.foundation.hf import BERT_LAYER, Settings, model_type, naming, read_json, read_weights
 from fimp.foundation.masking import Masked, mask_tokens, restore_tokens
 from fimp.foundation.registry import Family, register
@@ -189,6 +190,25 @@ class BrainLM(FoundationModel):
         x = self.signal(patches) + self.xyz(xyz)[:, :, None]
         x = (x + sin_cos(x)).flatten(1, 2)
         return torch.cat([self.cls_token.expand(len(x), -1, -1), x], 1)
+
+    def recording_reader(self, patches: int, length: int) -> RecordingReader:
+        """What tasks on recordings ask of the model.
+
+        Raises
+        ------
+        FIMPError
+            If its patches do not fill the task's, or its attention needs sequences of one length.
+        """
+        if length % self.patch:
+            raise FIMPError(
+                f"--patch: {length} is no multiple of the patch length {self.patch} of {self.source}; use {self.patch}"
+            )
+        if self.stack.config.landmarks is not None:
+            raise FIMPError(
+                f"{self.source}: its Nystrom attention needs sequences of {self.segment_length} tokens without hidden "
+                "ones; use a checkpoint with num_landmarks = segment_means_seq_len"
+            )
+        return RecordingReader(self)
 
     def mask_tokens(self, h: Tensor, mask_ratio: float | None = None, noise: Tensor | None = None) -> Masked:
         """Remove tokens at random, by default in the ratio of the configuration (:func:`.masking.mask_tokens`)."""

@@ -1,6 +1,6 @@
 """Whole networks: FIMP and each baseline in a file of its own. A new one is a file and a line here."""
 
-from fimp.models import fimp, gat, gcn, gin, gps, graphmae, mean, mlp, sage
+from fimp.models import fimp, gat, gaussian, gcn, gin, gps, graphmae, interpolate, mean, mlp, sage
 from fimp.models.fimp import FIMP
 from fimp.models.gat import GAT
 from fimp.models.gcn import GCN
@@ -37,10 +37,12 @@ __all__ = [
     "ModelSpec",
     "fimp",
     "gat",
+    "gaussian",
     "gcn",
     "gin",
     "gps",
     "graphmae",
+    "interpolate",
     "known_models",
     "mean",
     "mlp",

@@ -22,6 +22,13 @@ CONTROLS = {
 }
 
 
+#: Ways to fill in what is hidden of a node for a model of vectors, in tasks that hide patches of signals.
+FILLS = {
+    "noise": "hidden values are random noise",
+    "mean": "hidden values are the mean of the node's visible ones",
+    "interpolate": "hidden values are interpolated between the visible ones around them",
+}
+
 #: Agreement of neighbours from which on a second ring of them is worth its time: nodes two hops away then agree, too.
 AGREEMENT_FOR_TWO_RINGS = 0.5
 
@@ -108,11 +115,12 @@ class ModelSpec:
         One line for ``fimp models list`` and the documentation.
     input
         ``tokens``: nodes as token sequences. ``vectors``: nodes as one vector. ``none``: nothing at all, the
-        model is its output bias. ``foundation``: nodes as tokens of the foundation model in ``foundation``.
+        model is its output bias. ``rule``: what a formula needs, fitted at most, never trained. ``foundation``: nodes
+        as tokens of the foundation model in ``foundation``.
     build
         ``build(hyperparameters, in_dim)`` makes the network; ``in_dim`` is the length of a node's vector. For models
-        of tokens it is ``build(hyperparameters, dim, names)``, with the width of tokens and whether they have names;
-        for foundation models ``build(hyperparameters, model)``.
+        of tokens it is ``build(hyperparameters, dim, names, parts)``, with the width of tokens, whether they have names
+        and whether a node is summed up part by part; for foundation models ``build(hyperparameters, model)``.
     defaults
         Hyperparameters it ships with.
     encode
@@ -128,7 +136,7 @@ class ModelSpec:
 
     name: str
     description: str
-    input: Literal["tokens", "vectors", "none", "foundation"]
+    input: Literal["tokens", "vectors", "none", "rule", "foundation"]
     build: Callable[..., Backbone]
     defaults: Hyperparameters = Hyperparameters()
     encode: Callable[[Tensor, int], Tensor] | None = None
@@ -136,19 +144,21 @@ class ModelSpec:
     pretrains: bool = False
     foundation: FoundationChoice | None = None
 
-    def backbone(self, hyperparameters: Hyperparameters, in_dim: int, names: bool = False) -> Backbone:
-        """What ``build`` makes; ``names`` matters to models of tokens alone."""
-        return self.build(hyperparameters, in_dim, *([names] if self.input == "tokens" else []))
+    def backbone(
+        self, hyperparameters: Hyperparameters, in_dim: int, names: bool = False, parts: bool = False
+    ) -> Backbone:
+        """What ``build`` makes; ``names`` and ``parts`` matter to models of tokens alone."""
+        return self.build(hyperparameters, in_dim, *([names, parts] if self.input == "tokens" else []))
 
     @property
     def baseline(self) -> bool:
         """Whether FIMP is measured against it: models of vectors, and a foundation model without the graph."""
-        return self.input in ("vectors", "none") or (self.foundation is not None and not self.foundation.graph)
+        return self.input in ("vectors", "none", "rule") or (self.foundation is not None and not self.foundation.graph)
 
     @property
     def trainable(self) -> bool:
         """Whether there is anything to train."""
-        return self.input != "none"
+        return self.input not in ("none", "rule")
 
 
 _SPECS: dict[str, ModelSpec] = {}
@@ -176,6 +186,8 @@ class ModelChoice:
         Those it will be built and trained with.
     gene_table
         File of gene embeddings that the tokens of cells start from (``fimp-base,genes=FILE``), or None.
+    fill
+        One of :data:`FILLS` (``gcn+mean``), or None.
     """
 
     name: str
@@ -183,6 +195,7 @@ class ModelChoice:
     control: str | None
     hyperparameters: Hyperparameters
     gene_table: str | None = None
+    fill: str | None = None
 
     @property
     def reads_files(self) -> bool:
@@ -206,6 +219,13 @@ class ModelChoice:
             return replace(self, gene_table=files.path)
         moved = replace(self.spec.foundation, folder=files.path, mapping=files.mapping)
         return replace(self, spec=replace(self.spec, foundation=moved))
+
+    def filled(self) -> list[ModelChoice]:
+        """The same with each of :data:`FILLS`: three for a model of vectors that says nothing of it, else itself."""
+        if self.spec.input != "vectors" or self.fill is not None:
+            return [self]
+        rest = self.name.removeprefix(self.spec.name)
+        return [replace(self, name=f"{self.spec.name}+{fill}{rest}", fill=fill) for fill in FILLS]
 
     def for_data(self, values: int, agreement: float = 0.0) -> ModelChoice:
         """The same with dropout and reach decided, where none is given, by what was measured on training data.
@@ -239,20 +259,21 @@ def known_models() -> dict[str, ModelSpec]:
 
 
 def resolve(name: str, **changes: Any) -> ModelChoice:
-    """Understand a model's name, such as ``gcn``, ``fimp-base:no-edges`` or ``fimp:FOLDER:no-edges,train=frozen``.
+    """Understand a model's name, such as ``gcn+mean``, ``fimp-base:no-edges`` or ``fimp:FOLDER:no-edges,train=frozen``.
 
     Parameters
     ----------
     name
-        Name, with an optional control after a colon.
+        Name, with an optional way to fill in after a plus sign and an optional control after a colon.
     **changes
         Hyperparameters other than the defaults.
 
     Raises
     ------
     FIMPError
-        If the model, the control or a hyperparameter is unknown.
+        If the model, the way to fill in, the control or a hyperparameter is unknown.
     """
+    fill = ""
     plain, comma, options = name.partition(",")
     base, _, control = plain.rpartition(":")
     spec, table = (_foundation(base + comma + options, name), None) if control in CONTROLS else (None, None)
@@ -260,7 +281,10 @@ def resolve(name: str, **changes: Any) -> ModelChoice:
         spec, control = _foundation(name, name), ""
     if spec is None:
         base, _, control = plain.partition(":")
+        base, plus, fill = base.partition("+")
         spec = _SPECS.get(base)
+        if spec is not None and plus:
+            _check_fill(name, fill, spec)
         table = _gene_table(name, options, spec)
     if spec is None:
         raise FIMPError(
@@ -272,7 +296,14 @@ def resolve(name: str, **changes: Any) -> ModelChoice:
     if unknown:
         known = ", ".join(Hyperparameters.__dataclass_fields__)
         raise FIMPError(f"{name}: hyperparameter {sorted(unknown)[0]!r} is unknown; known are {known}")
-    return ModelChoice(name, spec, control or None, replace(spec.defaults, **changes), table)
+    return ModelChoice(name, spec, control or None, replace(spec.defaults, **changes), table, fill or None)
+
+
+def _check_fill(name: str, fill: str, spec: ModelSpec) -> None:
+    if fill not in FILLS:
+        raise FIMPError(f"--models: {fill!r} of {name!r} is no way to fill in; known are {', '.join(FILLS)}")
+    if spec.input != "vectors":
+        raise FIMPError(f"--models: {name!r}: {spec.name} needs nothing filled in; leave out '+{fill}'")
 
 
 def _gene_table(name: str, options: str, spec: ModelSpec | None) -> str | None:

@@ -11,6 +11,11 @@ from torch.nn import functional as F
 from fimp import ops
 from fimp.errors import FIMPError
 
+#: Where the prior of messages that are divided by what was heard starts, before softplus: at 0.007.
+_PRIOR = -5.0
+#: How much states say at its start of who asks whom, and by how much names say more than usual.
+_CONTENT, _SHARPNESS = 0.1, 2.0
+
 
 class MessageCreator(Protocol):
     """What :class:`fimp.nn.FIMPConv` asks to make messages and aggregate them.
@@ -66,6 +71,10 @@ class CrossNodeAttention(nn.Module):
         instance), besides their states: names have projections of their own, whose products add to the scores. Queries
         and keys start from the same orthogonal one, so that at first a token asks its namesakes, and the null token
         where there are none.
+    heard
+        Divide the aggregated message of a token by the share of attention that did not go to null tokens, plus a
+        learned prior per head: neighbours that have nothing to say to a token do not count in its mean, and a token
+        that hears little is answered little, as in kriging. Needs null tokens.
 
     Raises
     ------
@@ -82,6 +91,7 @@ class CrossNodeAttention(nn.Module):
         backend: str = "auto",
         null_token: bool = False,
         names: bool = False,
+        heard: bool = False,
     ) -> None:
         super().__init__()
         if dim < 1 or heads < 1 or dim % heads:
@@ -97,6 +107,9 @@ class CrossNodeAttention(nn.Module):
             self.name_norm = nn.LayerNorm(dim)
             self.q_name, self.k_name = nn.Linear(dim, dim, bias=False), nn.Linear(dim, dim, bias=False)
             self.null_score = nn.Parameter(torch.empty(heads)) if null_token else None
+        if heard and not null_token:
+            raise FIMPError("CrossNodeAttention: heard=True needs null tokens; pass null_token=True")
+        self.prior = nn.Parameter(torch.empty(heads)) if heard else None
         self.reset_parameters()
 
     @classmethod
@@ -143,6 +156,24 @@ class CrossNodeAttention(nn.Module):
                 if self.null_score is not None:
                     # About what namesakes score: normalised names of D numbers, cut into heads.
                     self.null_score.fill_((self.dim / self.heads) ** 0.5)
+        if self.prior is not None:
+            self._start_as_kernel()
+
+    @torch.no_grad()
+    def _start_as_kernel(self) -> None:
+        """Begin as a kernel smoother: a message is the mean of what neighbours said, the better they fit by name."""
+        assert self.prior is not None
+        assert self.null_token is not None
+        nn.init.constant_(self.prior, _PRIOR)
+        # What the prior says when nobody else does.
+        self.null_token[1].zero_()
+        for linear in (self.v_proj, self.out_proj):
+            nn.init.eye_(linear.weight)
+        self.q_proj.weight.mul_(_CONTENT)
+        if self.named:
+            self.k_name.weight.mul_(_SHARPNESS)
+            assert self.null_score is not None
+            self.null_score.mul_(_SHARPNESS)
 
     def _split(self, h: Tensor) -> Tensor:
         return h.view(h.size(0), h.size(1), self.heads, self.dim // self.heads).transpose(1, 2)
@@ -185,6 +216,10 @@ class CrossNodeAttention(nn.Module):
             If names are given to a module built without, or as :func:`fimp.ops.edge_attention`.
         """
         query, key, value, key_mask = self._project(h_dst, h_src, mask_src, names)
+        if self.prior is not None:
+            # One more channel adds up the attention to real tokens; the null token comes last.
+            real = torch.ones_like(value[..., :1])
+            value = torch.cat([value, F.pad(real[:, :, 1:], (0, 0, 0, 1))], -1)
         attended = ops.edge_attention(
             query,
             key,
@@ -197,6 +232,8 @@ class CrossNodeAttention(nn.Module):
             dropout=self.dropout if self.training else 0.0,
             backend=self.backend,
         )
+        if self.prior is not None:
+            attended = attended[..., :-1] / (attended[..., -1:] + F.softplus(self.prior)[:, None, None])
         out = F.linear(attended.transpose(1, 2).flatten(2), self.out_proj.weight)
         if self.out_proj.bias is None:
             return out

@@ -17,6 +17,12 @@ class FeedForward(nn.Sequential):
     def __init__(self, dim: int, hidden: int) -> None:
         super().__init__(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, dim))
 
+    def silence(self) -> None:
+        """Let it give its bias alone, until it has learned something."""
+        last = self[2]
+        assert isinstance(last, nn.Linear)
+        nn.init.zeros_(last.weight)
+
 
 class FeatureDropout(nn.Module):
     """Dropout of features of a node, for all its tokens at once: ``[N, T, D] -> [N, T, D]``.
@@ -40,6 +46,28 @@ class FeatureDropout(nn.Module):
     def extra_repr(self) -> str:
         """Probability for ``repr``."""
         return f"p={self.p}"
+
+
+class HalfNorm(nn.Module):
+    """Layer norm of the second half of the channels; the first half is scaled by learned factors alone.
+
+    For tokens whose first half holds values, of which one that is twice as large should say twice as much.
+
+    Parameters
+    ----------
+    dim
+        Width D, even.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.factor = nn.Parameter(torch.ones(dim // 2))
+        self.norm = nn.LayerNorm(dim - dim // 2)
+
+    def forward(self, h: Tensor) -> Tensor:
+        """``[..., D]`` to ``[..., D]``."""
+        values, rest = h.tensor_split([len(self.factor)], -1)
+        return torch.cat([values * self.factor, self.norm(rest)], -1)
 
 
 class OwnAttention(nn.Module):
@@ -92,6 +120,10 @@ class FIMPLayer(nn.Module):
         Whether queries find their neighbours' tokens by name, too (:class:`fimp.nn.CrossNodeAttention`).
     far
         Whether queries attend to the sources of nodes farther away, along edges of their own.
+    heard
+        Whether neighbours that have nothing to say to a query do not count in its mean
+        (:class:`fimp.nn.CrossNodeAttention`), and the first half of the channels, which then holds values, is not
+        normalised (:class:`HalfNorm`).
     """
 
     def __init__(
@@ -105,19 +137,28 @@ class FIMPLayer(nn.Module):
         own: bool = True,
         names: bool = False,
         far: bool = False,
+        heard: bool = False,
     ) -> None:
         super().__init__()
         self.edge_dropout = edge_dropout
-        self.norm_query, self.norm_source, self.norm_ffn = nn.LayerNorm(dim), nn.LayerNorm(dim), nn.LayerNorm(dim)
+        norm = HalfNorm if heard else nn.LayerNorm
+        self.norm_query, self.norm_source, self.norm_ffn = norm(dim), norm(dim), norm(dim)
 
         def conv() -> FIMPConv:
-            message = CrossNodeAttention(dim, heads, dropout=attention_dropout, null_token=True, names=names)
+            message = CrossNodeAttention(
+                dim, heads, dropout=attention_dropout, null_token=True, names=names, heard=heard
+            )
             return FIMPConv(message)
 
         self.conv = conv()
         self.far = conv() if far else None
         self.own = OwnAttention(dim, heads, attention_dropout) if own else None
         self.ffn = FeedForward(dim, 2 * dim)
+        if heard:
+            # What neighbours say is heard unchanged at first.
+            self.ffn.silence()
+            if self.own is not None:
+                nn.init.zeros_(self.own.out_proj.weight)
         self.dropout = FeatureDropout(dropout)
 
     def forward(

@@ -36,3 +36,30 @@ def sin_cos_2d(rows: int, columns: int, dim: int) -> Tensor:
     row, column = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
     angles = [place.flatten()[:, None] * omega for place in (column, row)]
     return torch.cat([part for angle in angles for part in (angle.sin(), angle.cos())], 1).float()
+
+
+def sin_cos_1d(length: int, dim: int) -> Tensor:
+    """Sines, then cosines, of places in a sequence (arXiv 1706.03762, base 10000).
+
+    Parameters
+    ----------
+    length
+        Number of places.
+    dim
+        Channels D.
+
+    Returns
+    -------
+    Tensor
+        ``[length, D]``, float32.
+
+    Raises
+    ------
+    FIMPError
+        If D is odd.
+    """
+    if dim < 2 or dim % 2:
+        raise FIMPError(f"sin_cos_1d: dim={dim}, wanted a multiple of 2")
+    omega = 10_000.0 ** (-torch.arange(dim // 2, dtype=torch.float64) / (dim // 2))
+    angle = torch.arange(length, dtype=torch.float64)[:, None] * omega
+    return torch.cat([angle.sin(), angle.cos()], 1).float()

@@ -4,6 +4,7 @@ from fimp.tasks.base import Network, Task, TaskKind, known_tasks
 from fimp.tasks.celltype import CellTypeOptions, CellTypeTask
 from fimp.tasks.classification import ClassificationNetwork, ClassificationTask, Labelled
 from fimp.tasks.expression import ExpressionNetwork, ExpressionOptions, ExpressionTask
+from fimp.tasks.fmri import FMRIOptions, FMRITask
 from fimp.tasks.image import ImageTask, ImageTaskOptions
 from fimp.tasks.node import NodeTask, NodeTaskOptions
 from fimp.tasks.zeroshot import ZeroShotOptions, ZeroShotTask
@@ -16,6 +17,8 @@ __all__ = [
     "ExpressionNetwork",
     "ExpressionOptions",
     "ExpressionTask",
+    "FMRIOptions",
+    "FMRITask",
     "ImageTask",
     "ImageTaskOptions",
     "Labelled",

@@ -14,6 +14,7 @@ from torch_geometric.data import Data
 
 from fimp.data.graphs import shuffle_sources
 from fimp.data.subgraph import Subgraph
+from fimp.errors import FIMPError
 from fimp.models.registry import Backbone, ModelChoice
 
 #: Names of the parts of a split.
@@ -71,9 +72,16 @@ class Task(ABC):
         Seed of split, masks and initial weights.
     probes
         Whether models are not trained, and get a linear classifier on their embeddings instead.
+    fills
+        Whether it hides stretches of signals, which models of vectors are given filled in
+        (:data:`fimp.models.registry.FILLS`).
+    rules
+        Names of the rules that it has (models that are never trained).
     """
 
     probes: ClassVar[bool] = False
+    fills: ClassVar[bool] = False
+    rules: ClassVar[tuple[str, ...]] = ()
     name: ClassVar[str]
     metrics: dict[str, str]
     monitor: str
@@ -108,6 +116,10 @@ class Task(ABC):
         The first tensor says which seed of the batch an entry belongs to; it becomes the seed's node index.
         """
 
+    def example(self, outcome: tuple[Tensor, ...]) -> dict[str, Tensor] | None:
+        """What a figure shows of the outcome of the test part; None where there is no such figure."""
+        return None
+
     @abstractmethod
     def score(self, outcome: tuple[Tensor, ...]) -> dict[str, float]:
         """Metrics of a part, from the concatenated outcomes of its batches."""
@@ -132,6 +144,36 @@ class Task(ABC):
         ndarray
             ``[draws]``; NaN where a draw has no such metric.
         """
+
+    def check(self, choice: ModelChoice) -> None:
+        """Refuse a model that the task has no use for.
+
+        Raises
+        ------
+        FIMPError
+            If it is a rule of another task, or says how to fill in what this task does not hide.
+        """
+        if choice.spec.input == "rule" and choice.spec.name not in self.rules:
+            raise FIMPError(f"--models: {choice.spec.name} is no model of {self.name}; leave it out")
+        if choice.fill is not None and not self.fills:
+            raise FIMPError(f"--models: {choice.name}: {self.name} has nothing to fill in; leave out '+{choice.fill}'")
+
+    def rows(self, choices: Sequence[ModelChoice]) -> list[ModelChoice]:
+        """The rows of a comparison of some models: where the task wants it, one for each way to fill in.
+
+        Raises
+        ------
+        FIMPError
+            As :meth:`check`; or if a row is there twice.
+        """
+        for choice in choices:
+            self.check(choice)
+        out = [row for choice in choices for row in (choice.filled() if self.fills else [choice])]
+        names = [row.name for row in out]
+        for name in names:
+            if names.count(name) > 1:
+                raise FIMPError(f"--models: {name!r} is named {names.count(name)} times; name it once")
+        return out
 
     @property
     def num_features(self) -> int:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from fimp.data.masking import CellTokens
 from fimp.data.subgraph import Subgraph
 from fimp.foundation import FoundationModel
+from fimp.foundation.brainlm_recordings import RecordingReader
 from fimp.foundation.cells import CellReader
 from fimp.foundation.vit_images import ImageReader
 from fimp.models.foundation import FoundationBackbone, load_foundation
@@ -17,6 +18,7 @@ from fimp.models.registry import ModelChoice
 from fimp.nn.readout import mean_tokens
 from fimp.tasks.base import Network
 from fimp.tasks.classification import Labelled
+from fimp.tokenizers.window import WindowInputs
 
 
 def read_foundation(
@@ -58,7 +60,30 @@ def read_image_model(choice: ModelChoice) -> tuple[ImageReader, FoundationBackbo
     return reader, _backbone(choice, model, reader)
 
 
-def _backbone(choice: ModelChoice, model: FoundationModel, reader: CellReader | ImageReader) -> FoundationBackbone:
+def read_recording_model(choice: ModelChoice, patches: int, length: int) -> tuple[RecordingReader, FoundationBackbone]:
+    """Load the checkpoint of a choice, for brain recordings.
+
+    Parameters
+    ----------
+    choice
+        ``fimp:FOLDER`` or ``fm:FOLDER``.
+    patches, length
+        Patches of a window, and time points of a patch.
+
+    Raises
+    ------
+    FIMPError
+        If the checkpoint cannot be loaded, reads no recordings, or its patches do not fit.
+    """
+    assert choice.spec.foundation is not None
+    model = load_foundation(choice.spec.foundation)
+    reader = model.recording_reader(patches, length)
+    return reader, _backbone(choice, model, reader)
+
+
+def _backbone(
+    choice: ModelChoice, model: FoundationModel, reader: CellReader | ImageReader | RecordingReader
+) -> FoundationBackbone:
     """The model's layers; what they and the reader may learn is what the choice says."""
     assert choice.spec.foundation is not None
     if choice.hyperparameters.dropout is not None:
@@ -164,3 +189,41 @@ class FoundationClassificationNetwork(Network):
         seeds = graph.num_seeds
         states = self.model(sources.h[:seeds], sources, graph) if self.hops else self.model.plain(sources)
         return mean_tokens(states, sources.mask[:seeds])
+
+
+class FoundationRecordingNetwork(Network):
+    """Predicts hidden patches of brain recordings with a foundation model: a linear layer on the last states.
+
+    Queries are all patches of a region in their order, hidden ones as mask tokens; what a region tells itself and its
+    neighbours are its visible ones.
+
+    Parameters
+    ----------
+    reader
+        Windows of regions in the model's words.
+    model
+        Its layers, and the graph.
+    """
+
+    def __init__(self, reader: RecordingReader, model: FoundationBackbone) -> None:
+        super().__init__()
+        self.reader, self.model, self.hops, self.notes = reader, model, model.hops, reader.notes
+        self.head = nn.Linear(model.out_dim, reader.patch)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, inputs: WindowInputs, graph: Subgraph) -> Tensor:
+        """Predicted patches of the seeds, ``[seeds, P, L]``."""
+        out: Tensor = self.head(self._states(inputs, graph)).view_as(inputs.values[: graph.num_seeds])
+        return out
+
+    def embed(self, inputs: WindowInputs, graph: Subgraph) -> Tensor:
+        """One vector per seed, ``[seeds, D]``: the mean state over its patches."""
+        return self._states(inputs, graph).mean(1)
+
+    def _states(self, inputs: WindowInputs, graph: Subgraph) -> Tensor:
+        near = inputs.take(graph.num_nodes[self.hops])
+        queries = self.reader.queries(inputs.take(graph.num_seeds))
+        states: Tensor = self.model(queries, self.reader.told(near), graph)
+        # The first token belongs to no patch.
+        return states[:, 1:]

@@ -6,6 +6,7 @@ from fimp.tokenizers.feature import FeatureEncoder, FeatureTokenizer
 from fimp.tokenizers.gene import CellToken, GeneTokenizer
 from fimp.tokenizers.grouped import DenseFeatures, GroupedEncoder, GroupedTokenizer
 from fimp.tokenizers.profile import GeneProfile
+from fimp.tokenizers.window import WindowEncoder, WindowTokenizer
 
 __all__ = [
     "CellEncoder",
@@ -18,4 +19,6 @@ __all__ = [
     "GroupedEncoder",
     "GroupedTokenizer",
     "Tokens",
+    "WindowEncoder",
+    "WindowTokenizer",
 ]

@@ -15,15 +15,19 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from torch import Tensor
 
 import fimp
 from fimp.errors import FIMPError
 from fimp.models.checkpoints import short_name
 from fimp.models.registry import ModelChoice
 from fimp.train.runs import RunConfig, write_json
-from fimp.train.single import Run, available_cores, finished, node_statistics, side_by_side
+from fimp.train.single import Run, available_cores, example, finished, node_statistics, side_by_side
 from fimp.train.statistics import best_baseline, bootstrap, compare_to, interval
 from fimp.train.workers import Job, run_all
+
+#: Figure of examples, within a comparison's folder.
+RECONSTRUCTIONS = "reconstructions.png"
 
 
 class Observer(Protocol):
@@ -129,6 +133,11 @@ class Comparison:
             self.config.of(choice, seed=seed, threads=threads) for seed in range(self.seeds) for choice in self.choices
         ]
 
+    def examples(self) -> dict[str, dict[str, Tensor]]:
+        """What a figure shows of every model that was run with the first seed, where the task has such a figure."""
+        found = {config.model: example(self.folder(config)) for config in self.plan() if config.seed == 0}
+        return {model: one for model, one in found.items() if one is not None}
+
     def folder(self, config: RunConfig) -> Path:
         """Run folder of a model and seed; a control's colon becomes a dash.
 
@@ -169,6 +178,7 @@ class Comparison:
                 folder.rmdir()
         for ending in ("json", "md", "png"):
             (self.out / f"results.{ending}").unlink(missing_ok=True)
+        (self.out / RECONSTRUCTIONS).unlink(missing_ok=True)
 
     def _earlier(self, config: RunConfig) -> tuple[RunConfig, dict[str, Any] | None]:
         """A run's configuration, and its result if an earlier sitting finished it."""

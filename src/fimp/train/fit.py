@@ -188,6 +188,7 @@ def fit(
                 on_validation=on_validation,
             )
     begun = time.monotonic()
+    task.check(choice)
     reset_peak_memory()
     torch.manual_seed(task.seed)
     network = task.network(choice)

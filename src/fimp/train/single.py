@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from fimp.errors import FIMPError
 from fimp.train.checkpoint import load_tree, save_tree
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 
 #: Per test node, what the monitored metric needs; within a run's folder.
 STATISTICS = "statistics.safetensors"
+
+#: What a figure shows of a run, where its task has such a figure; within the run's folder.
+EXAMPLE = "example.safetensors"
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,9 @@ class Run:
         }
         save_tree(weights_tree(task, fitted.network, fitted.epochs, task.data.reference), folder / WEIGHTS)
         save_tree({"statistics": torch.from_numpy(task.node_statistics(outcome))}, folder / STATISTICS)
+        shown = task.example(outcome)
+        if shown is not None:
+            save_tree(shown, folder / EXAMPLE)
         if self.budget_seconds is not None:
             replace(config, **fitted.shortened).save(folder)
         write_json(folder / "results.json", result)
@@ -105,6 +112,12 @@ def node_statistics(folder: Path) -> NDArray[np.float64]:
     """What a finished run keeps per test node."""
     out: NDArray[np.float64] = load_tree(folder / STATISTICS)["statistics"].numpy()
     return out
+
+
+def example(folder: Path) -> dict[str, Tensor] | None:
+    """What a figure shows of a finished run, if anything (:meth:`fimp.tasks.Task.example`)."""
+    path = folder / EXAMPLE
+    return load_tree(path) if path.exists() else None
 
 
 def available_cores() -> int:

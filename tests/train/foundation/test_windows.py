@@ -24,7 +24,7 @@ def made(lengths, subjects):
 
 def covered(windows, validates, epochs):
     """Volumes of each recording that windows of a part reach."""
-    chosen = np.flatnonzero(windows.places.validates == validates)
+    chosen = np.flatnonzero((windows.places.part == "val") == validates)
     out = {}
     for epoch in epochs:
         for owner, start in zip(windows.places.recording[chosen], windows.places.starts(chosen, epoch, 0), strict=True):
@@ -37,15 +37,15 @@ def test_no_subject_is_in_two_parts():
     for seed in range(5):
         places = RecordingWindows(made([50] * 8, subjects), OPTIONS, seed).places
         owners = np.array(subjects)[places.recording]
-        assert not set(owners[places.validates]) & set(owners[~places.validates])
-        assert len(set(owners[places.validates])) == 1
+        assert not set(owners[places.part == "val"]) & set(owners[places.part == "train"])
+        assert len(set(owners[places.part == "val"])) == 1
         assert set(owners) == set(subjects)
 
 
 def test_windows_that_validate_are_fixed_and_overlap_by_half():
     windows = RecordingWindows(made([60, 45], ["a", "b"]), OPTIONS, 0)
     places = windows.places
-    val, train = np.flatnonzero(places.validates), np.flatnonzero(~places.validates)
+    val, train = np.flatnonzero(places.part == "val"), np.flatnonzero(places.part == "train")
     length = 60 if places.recording[val[0]] == 0 else 45
     assert places.start[val].tolist() == list(range(0, length - 19, 10))
     for epoch in (EVALUATION, 0, 7):
@@ -59,7 +59,7 @@ def test_windows_that_validate_are_fixed_and_overlap_by_half():
 
 def test_training_windows_start_anywhere_and_nowhere_else():
     windows = RecordingWindows(made([31, 31], ["a", "b"]), OPTIONS, 0)
-    train = np.flatnonzero(~windows.places.validates)
+    train = np.flatnonzero(windows.places.part == "train")
     starts = {int(start) for epoch in range(200) for start in windows.places.starts(train, epoch, 0)}
     assert starts == set(range(12))
 
@@ -78,7 +78,7 @@ def test_one_subject_is_split_by_time_with_a_gap():
 def test_the_scale_is_that_of_training_parts():
     several = made([50, 60, 70], ["a", "b", "c"])
     windows = RecordingWindows(several, OPTIONS, 0)
-    held = set(windows.places.recording[windows.places.validates])
+    held = set(windows.places.recording[windows.places.part == "val"])
     clean = [centred(item.signal) for item in several.recordings]
     wanted = RobustScale.fit([signal for index, signal in enumerate(clean) if index not in held])
     np.testing.assert_array_equal(windows.scale.iqr, wanted.iqr)

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 
 def brainlm(
-    data: Annotated[Path, typer.Option(help="Folder of recordings (.npz, .npy, .csv, .tsv, .mat, .h5), or one file.")],
+    data: Annotated[
+        Path,
+        typer.Option(help="Folder of recordings (.npz, .npy, .mat, .h5, .csv, .tsv), a file, or simulated_recordings."),
+    ],
     out: running.Out,
     regions: Annotated[
         Path | None, typer.Option(help="Table of regions with columns x, y, z; by default regions.csv beside the data.")
@@ -45,6 +48,7 @@ def brainlm(
     running.check(out, lr, seed)
 
     from fimp.data.recordings import read_recordings
+    from fimp.data.simulated_recordings import folder_of
     from fimp.foundation.brainlm_files import save_brainlm
     from fimp.train.fit import TrainOptions
     from fimp.train.foundation.brainlm import BrainLMPretraining, BrainLMSize, train_brainlm
@@ -53,7 +57,7 @@ def brainlm(
     size = BrainLMSize(dim, layers, heads, hidden, dropout)
     options = WindowOptions(window, patch, mask_ratio, detrend)
     train = TrainOptions(epochs=epochs, batch_size=batch_size, device=device, precision=precision)
-    recordings = read_recordings(data, regions)
+    recordings = read_recordings(folder_of(data), regions)
     task = BrainLMPretraining(recordings, size, options, seed)
 
     def run(folder: Path, **arguments: Any) -> tuple[running.Save, Fitted]:

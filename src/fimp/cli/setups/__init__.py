@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from fimp.cli.setups import celltype, expression, image, node, zeroshot
+from fimp.cli.setups import celltype, expression, fmri, image, node, zeroshot
 from fimp.cli.setups.base import Setup, with_setup
 
 #: Flags of each task, by its name. A new task is a file and a line here.
@@ -11,6 +11,7 @@ SETUPS: dict[str, Callable[..., Setup]] = {
     "celltype": celltype.setup,
     "node": node.setup,
     "image": image.setup,
+    "fmri": fmri.setup,
     "zeroshot": zeroshot.setup,
 }
 

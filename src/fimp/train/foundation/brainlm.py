@@ -167,7 +167,7 @@ class BrainLMPretraining(MaskedPretraining):
     def __init__(self, recordings: Recordings, size: BrainLMSize, options: WindowOptions, seed: int) -> None:
         self.windows = RecordingWindows(recordings, options, seed)
         super().__init__(len(self.windows), seed)
-        held = self.windows.places.validates
+        held = self.windows.places.part == "val"
         val = np.flatnonzero(held)
         self.split = {"train": np.flatnonzero(~held), "val": val, "test": val}
         self.size, self.options, self.xyz = size, options, torch.from_numpy(recordings.regions.xyz)
@@ -199,7 +199,7 @@ class BrainLMPretraining(MaskedPretraining):
 
     def inputs(self, nodes: NDArray[np.int64], epoch: int) -> BrainInputs:
         """Windows, and the noise that says what is hidden of them."""
-        epochs = np.where(self.windows.places.validates[nodes], EVALUATION, epoch)
+        epochs = np.where(self.windows.places.part[nodes] == "val", EVALUATION, epoch)
         place = np.arange(self.tokens)
         rank = hash_uniform(self.seed, 6, epochs[:, None], nodes[:, None], place).argsort(1).argsort(1)
         noise = np.where(rank < self.shown, place, self.tokens + place)

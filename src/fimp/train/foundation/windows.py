@@ -1,17 +1,14 @@
-"""Windows of recordings: where they start, which of them validate, and how their signals are scaled."""
+"""Windows of recordings for pretraining: which of them validate."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fimp.data.hashing import hash_uniform
-from fimp.data.masking import EVALUATION
 from fimp.data.recordings import Recordings
-from fimp.data.scaling import RobustScale, centred
+from fimp.data.windows import Span, Windows, check_lengths, check_window
 from fimp.errors import FIMPError
 from fimp.train.foundation.masked import split_groups
 
@@ -39,48 +36,12 @@ class WindowOptions:
     detrend: bool = True
 
     def __post_init__(self) -> None:
-        if self.patch < 1:
-            raise FIMPError(f"--patch: {self.patch} is below 1; use 20, for instance")
-        if self.window < self.patch or self.window % self.patch:
-            raise FIMPError(
-                f"--window: {self.window} is no multiple of --patch {self.patch}; "
-                f"use {max(1, round(self.window / self.patch)) * self.patch}, for instance"
-            )
+        check_window(self.window, self.patch)
         if not 0.0 < self.mask_ratio < 1.0:
             raise FIMPError(f"--mask-ratio: {self.mask_ratio} is outside (0, 1); use 0.75, for instance")
 
 
-class Places(NamedTuple):
-    """Windows, n of them.
-
-    Attributes
-    ----------
-    recording
-        Which recording each is in, ``[n]``.
-    start
-        Its first volume in evaluation, ``[n]``.
-    low, high
-        First and last volume where it may start in training, ``[n]``; ``start`` both for one that validates.
-    validates
-        ``[n]``.
-    """
-
-    recording: NDArray[np.int64]
-    start: NDArray[np.int64]
-    low: NDArray[np.int64]
-    high: NDArray[np.int64]
-    validates: NDArray[np.bool_]
-
-    def starts(self, windows: NDArray[np.int64], epoch: int, seed: int) -> NDArray[np.int64]:
-        """First volumes of some windows: a function of seed, epoch and window alone."""
-        if epoch == EVALUATION:
-            return self.start[windows]
-        low = self.low[windows]
-        draw = hash_uniform(seed, 5, epoch, windows)
-        return low + np.floor(draw * (self.high[windows] - low + 1)).astype(np.int64)
-
-
-class RecordingWindows:
+class RecordingWindows(Windows):
     """Scaled recordings, and the windows in them.
 
     Subjects stay together; about an eighth of them, and at least one, validates. Of a single subject the last eighth of
@@ -96,17 +57,6 @@ class RecordingWindows:
     seed
         Seed of everything that is drawn.
 
-    Attributes
-    ----------
-    places
-        The windows.
-    signals
-        The scaled recordings, ``[R, T]`` each.
-    scale
-        How they were scaled: as training parts of recordings say.
-    notes
-        Remarks for the user.
-
     Raises
     ------
     FIMPError
@@ -114,41 +64,31 @@ class RecordingWindows:
     """
 
     def __init__(self, recordings: Recordings, options: WindowOptions, seed: int) -> None:
-        self.options, self.seed = options, seed
-        for item in recordings.recordings:
-            if item.signal.shape[1] < options.window:
-                raise FIMPError(
-                    f"{item.name}: {item.signal.shape[1]} volumes, wanted at least a window of {options.window}; "
-                    "use a smaller --window or move the file elsewhere"
-                )
-        lengths = np.array([item.signal.shape[1] for item in recordings.recordings])
+        self.options = options
+        lengths = check_lengths(recordings, options.window)
         subjects = recordings.subjects
         if subjects.max() > 0:
             chosen = split_groups(subjects, seed)["val"]
             ends = np.where(np.isin(np.arange(len(lengths)), chosen), 0, lengths)
             held = sorted({recordings.recordings[index].subject for index in chosen})
             more = f" and {len(held) - 3} more" if len(held) > 3 else ""
-            note = f"{subjects.max() + 1 - len(held)} subjects train, {len(held)} validate: {', '.join(held[:3])}{more}"
+            self._note = (
+                f"{subjects.max() + 1 - len(held)} subjects train, {len(held)} validate: {', '.join(held[:3])}{more}"
+            )
         else:
             ends = self._ends(lengths, recordings)
-            note = "one subject: the end of its recordings validates, at least a window"
-        self.places = self._places(lengths, ends)
-        clean = [centred(item.signal, options.detrend) for item in recordings.recordings]
-        training = [signal[:, :end] for signal, end in zip(clean, ends, strict=True) if end]
-        self.scale = RobustScale.fit(training, options.detrend)
-        self.signals = [self.scale.apply(signal) for signal in clean]
-        flat = int(self.scale.flat.sum())
-        self.notes = (note, *([f"{flat} regions have no spread and are not scaled"] if flat else []))
+            self._note = "one subject: the end of its recordings validates, at least a window"
+        spans = []
+        for index, (length, end) in enumerate(zip(lengths.tolist(), ends.tolist(), strict=True)):
+            spans.append(Span(index, 0, end, "train"))
+            spans.append(Span(index, end + options.patch if end else 0, length, "val"))
+        spans = [span for span in spans if span.end - span.start >= options.window]
+        super().__init__(recordings, spans, options.window, options.detrend, seed)
 
-    def __len__(self) -> int:
-        return len(self.places.start)
-
-    def read(self, windows: NDArray[np.int64], epoch: int) -> NDArray[np.float32]:
-        """Signals of some windows in an epoch, ``[n, R, window]``."""
-        starts = self.places.starts(windows, epoch, self.seed)
-        owners = self.places.recording[windows]
-        length = self.options.window
-        return np.stack([self.signals[i][:, at : at + length] for i, at in zip(owners, starts, strict=True)])
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Remarks for the user."""
+        return (self._note, *super().notes)
 
     def _ends(self, lengths: NDArray[np.int64], recordings: Recordings) -> NDArray[np.int64]:
         """Where the training parts of a single subject's recordings end; the whole of those too short to divide."""
@@ -161,15 +101,3 @@ class RecordingWindows:
             )
         out: NDArray[np.int64] = np.where(ends < window, lengths, ends)
         return out
-
-    def _places(self, lengths: NDArray[np.int64], ends: NDArray[np.int64]) -> Places:
-        """Windows of the training parts, which end at ``ends``, and of what is behind them."""
-        window, gap = self.options.window, self.options.patch
-        step = max(1, window // 2)
-        rows: list[tuple[int, int, int, int, bool]] = []
-        for index, (length, end) in enumerate(zip(lengths.tolist(), ends.tolist(), strict=True)):
-            rows += [(index, start, 0, end - window, False) for start in range(0, end - window + 1, step)]
-            behind = end + gap if end else 0
-            rows += [(index, start, start, start, True) for start in range(behind, length - window + 1, step)]
-        recording, start, low, high, validates = (np.array(column) for column in zip(*rows, strict=True))
-        return Places(recording, start, low, high, validates)

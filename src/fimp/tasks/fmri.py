@@ -1,0 +1,319 @@
+"""Predict hidden patches of brain recordings on graphs of regions (paper table 4, appendix B.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.special import ndtri
+from torch import Tensor
+from torch_geometric.data import Data
+
+from fimp.data.hashing import hash_uniform
+from fimp.data.masking import EVALUATION
+from fimp.data.recording_graph import (
+    RecordingOptions,
+    RecordingReference,
+    in_every_window,
+    measured_edges,
+    profiles,
+    read_recording_graph,
+)
+from fimp.data.recording_splits import split_recordings
+from fimp.data.scaling import RobustScale
+from fimp.data.window_mixing import mixed
+from fimp.data.windows import Windows
+from fimp.errors import FIMPError
+from fimp.models.registry import ModelChoice
+from fimp.tasks.base import PARTS, Network, Task, TaskKind, register
+from fimp.tasks.fmri_networks import GaussianNetwork, RecordingNetwork, fitted_gaussian
+from fimp.tasks.foundation import FoundationRecordingNetwork, read_recording_model
+from fimp.tokenizers.window import PROFILE, WindowInputs
+
+MASKINGS = ("random", "blocks", "future")
+SPLITS = ("subject", "time")
+#: Learning rate of models of tokens, which start from an answer that large steps would only spoil.
+TOKENS_LR = 5e-4
+#: Regions whose reconstruction is drawn.
+EXAMPLES = 3
+
+
+@dataclass(frozen=True)
+class FMRIOptions:
+    """Settings of the task.
+
+    Attributes
+    ----------
+    mask_ratio
+        Share of a region's patches that are hidden, rounded so that some are and some are not.
+    masking
+        ``random``: patches drawn for every region. ``blocks``: the same patches of all regions. ``future``: the last
+        patches of all regions.
+    split
+        ``subject`` or ``time`` (:func:`fimp.data.recording_splits.split_recordings`).
+    """
+
+    mask_ratio: float = 0.75
+    masking: str = "random"
+    split: str = "subject"
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.mask_ratio < 1.0:
+            raise FIMPError(f"--mask-ratio: {self.mask_ratio} is outside (0, 1); use 0.75, for instance")
+        if self.masking not in MASKINGS:
+            raise FIMPError(f"--masking: {self.masking!r} is unknown; use {', '.join(MASKINGS)}")
+        if self.split not in SPLITS:
+            raise FIMPError(f"--split: {self.split!r} is unknown; use {' or '.join(SPLITS)}")
+
+
+class View(NamedTuple):
+    """Whole windows as a model may see them, m of them.
+
+    Attributes
+    ----------
+    signal
+        In units of ``spread``, ``[m, R, P, L]``.
+    hidden
+        ``[m, R, P]``.
+    spread
+        Root mean square of what a window shows, ``[m]``.
+    """
+
+    signal: NDArray[np.float32]
+    hidden: NDArray[np.bool_]
+    spread: NDArray[np.float32]
+
+
+class FMRITask(Task):
+    """Masked reconstruction of windows of recordings.
+
+    A node is a region during a window. Every window has the graph of the regions to itself, and what a node sends is
+    what it shows. Windows are given to all models in units of what they show, so that a restless subject is no other
+    problem than a calm one; scores are those of the scaled signal.
+
+    Parameters
+    ----------
+    data
+        From :func:`fimp.data.recording_graph.read_recording_graph`.
+    options
+        Settings.
+    seed
+        Seed of split, windows, masks and weights.
+    state
+        :meth:`state` of the task that a model was trained on, for other recordings of the same regions.
+
+    Attributes
+    ----------
+    windows
+        The windows, and how they are scaled.
+    """
+
+    name: ClassVar[str] = "fmri"
+    fills: ClassVar[bool] = True
+    rules: ClassVar[tuple[str, ...]] = ("interpolate", "gaussian")
+
+    def __init__(
+        self, data: Data, options: FMRIOptions = FMRIOptions(), seed: int = 0, state: dict[str, Any] | None = None
+    ) -> None:
+        self.metrics, self.monitor = {"mse": "min", "r2": "max"}, "r2"
+        self.options, self.reading, self.seed = options, data.reading, seed
+        recordings, window, patch = data.recordings, data.reading.window, data.reading.patch
+        self.regions, self.patches, self.length = len(recordings.regions), window // patch, patch
+        self.shown = min(max(1, round((1.0 - options.mask_ratio) * self.patches)), self.patches - 1)
+        self.region_names = recordings.regions.names
+        self.xyz = torch.from_numpy(recordings.regions.xyz).float()
+        scale = None if state is None else _scale_of(state)
+        spans, note = split_recordings(recordings, window, patch, options.split, seed)
+        self.windows = Windows(recordings, spans, window, data.reading.detrend, seed, scale)
+        part = np.repeat(self.windows.places.part, self.regions)
+        self.split = {} if state else {name: np.flatnonzero(part == name) for name in PARTS}
+        edges = data.edge_index if state is None else state["edges"]
+        if state is None and data.reading.graph != "knn":
+            training = {span.recording for span in spans if span.part == "train"}
+            items = [item for index, item in enumerate(recordings.recordings) if index in training]
+            edges = measured_edges(data.reading, self.windows.training, items)
+        self.region_edges = edges
+        found = torch.from_numpy(profiles(self.windows.training, PROFILE)) if state is None else state["profiles"]
+        self.profiles: Tensor = found
+        self.data = self._graph(data, edges, note)
+
+    def _graph(self, data: Data, edges: Tensor, note: str) -> Data:
+        """The graph of all windows."""
+        count = len(self.windows)
+        out = Data(edge_index=in_every_window(edges, self.regions, count), num_nodes=count * self.regions)
+        # No edge of a control crosses windows, and batches are of whole windows: all of a window is in one place.
+        out.section = torch.arange(count).repeat_interleave(self.regions)
+        out.pos = out.section[:, None].double()
+        out.reference = data.reference
+        out.name, out.notes = data.name, [*data.notes, *self.windows.notes, note]
+        return out
+
+    @property
+    def num_features(self) -> int:
+        """Time points of a window."""
+        return int(self.windows.window)
+
+    def state(self) -> dict[str, Any]:
+        """The scale and the profiles of training recordings, and the graph of the regions."""
+        scale = self.windows.scale
+        return {
+            "median": torch.from_numpy(scale.median),
+            "iqr": torch.from_numpy(scale.iqr),
+            "flat": torch.from_numpy(scale.flat),
+            "detrend": scale.detrend,
+            "edges": self.region_edges,
+            "profiles": self.profiles,
+        }
+
+    def view(self, windows: NDArray[np.int64], epoch: int) -> View:
+        """Some windows in an epoch, all regions of each; those that do not train are the same in every epoch."""
+        signal = self._signal(windows, epoch).reshape(len(windows), self.regions, self.patches, self.length)
+        hidden = self._hidden(windows, self._epochs(windows, epoch))
+        shown = np.broadcast_to(~hidden[..., None], signal.shape)
+        square = np.where(shown, signal, 0.0).astype(np.float64) ** 2
+        spread = np.sqrt(square.sum((1, 2, 3)) / shown.sum((1, 2, 3)))
+        spread = np.where(spread > 0.0, spread, 1.0).astype(np.float32)
+        return View(signal / spread[:, None, None, None], hidden, spread)
+
+    def inputs(self, nodes: NDArray[np.int64], epoch: int) -> WindowInputs:
+        """Windows of some regions in an epoch."""
+        windows, place = np.unique(nodes // self.regions, return_inverse=True)
+        region = nodes % self.regions
+        seen = self.view(windows, epoch)
+        signal, hidden = seen.signal[place, region], seen.hidden[place, region]
+        time = np.arange(self.patches * self.length)
+        draw = hash_uniform(self.seed, 8, self._epochs(windows, epoch)[place][:, None], nodes[:, None], time)
+        noise = ndtri(np.clip(draw, 1e-9, 1.0 - 1e-9)).astype(np.float32).reshape(signal.shape)
+        return WindowInputs(
+            torch.from_numpy(np.where(hidden[..., None], np.float32(0.0), signal)),
+            torch.from_numpy(signal),
+            torch.from_numpy(hidden),
+            torch.from_numpy(seen.spread[place]),
+            torch.from_numpy(noise),
+            self.xyz[torch.from_numpy(region)],
+            self.profiles[torch.from_numpy(region)],
+        )
+
+    def _epochs(self, windows: NDArray[np.int64], epoch: int) -> NDArray[np.int64]:
+        """The epoch whose draw each window shows: what evaluation hides stays hidden."""
+        return np.where(self.windows.places.part[windows] == "train", epoch, EVALUATION)
+
+    def _signal(self, windows: NDArray[np.int64], epoch: int) -> NDArray[np.float32]:
+        signal = self.windows.read(windows, epoch)
+        training = np.flatnonzero(self.windows.places.part[windows] == "train")
+        if epoch != EVALUATION and len(training):
+            signal[training] = mixed(self.windows, windows[training], epoch)
+        return signal
+
+    def _hidden(self, windows: NDArray[np.int64], epochs: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """What is hidden of whole windows, ``[m, R, P]``."""
+        shape = len(windows), self.regions, self.patches
+        patch = np.arange(self.patches)
+        if self.options.masking == "future":
+            return np.broadcast_to(patch >= self.shown, shape)
+        region = np.arange(self.regions) if self.options.masking == "random" else np.zeros(self.regions, np.int64)
+        draw = hash_uniform(self.seed, 7, epochs[:, None, None], windows[:, None, None], region[:, None], patch)
+        return draw.argsort(2).argsort(2) >= self.shown
+
+    def rows(self, choices: Sequence[ModelChoice]) -> list[ModelChoice]:
+        """As :meth:`fimp.tasks.Task.rows`; models of tokens with their defaults are trained at :data:`TOKENS_LR`."""
+        out = []
+        for row in super().rows(choices):
+            h = row.hyperparameters
+            own = row.spec.input == "tokens" and h == row.spec.defaults
+            out.append(replace(row, hyperparameters=replace(h, lr=TOKENS_LR)) if own else row)
+        return out
+
+    def network(self, choice: ModelChoice) -> Network:
+        """The model with tokenizer or filled-in windows, and a head for patches; a rule, fitted where it can be.
+
+        Raises
+        ------
+        FIMPError
+            If the model cannot be used on recordings.
+        """
+        self.check(choice)
+        if choice.gene_table is not None:
+            raise FIMPError(f"--models: {choice.name} has embeddings of genes, and recordings have none")
+        if choice.spec.name == "gaussian":
+            val = np.unique(self.split["val"] // self.regions)
+            model = fitted_gaussian(
+                choice, self.windows.training, self.view(val, EVALUATION), self.patches * self.length
+            )
+            return GaussianNetwork(model, self.regions, lambda windows: self.view(windows, EVALUATION))
+        if choice.spec.foundation is not None:
+            return FoundationRecordingNetwork(*read_recording_model(choice, self.patches, self.length))
+        # Regions two hops away still have much in common, as most of a brain has.
+        choice = choice.for_data(sum(signal.size for signal in self.windows.training), agreement=1.0)
+        return RecordingNetwork(choice, self.patches, self.length, self.xyz)
+
+    def loss(self, prediction: Tensor, inputs: WindowInputs) -> Tensor:
+        """Mean squared error of hidden patches, in units of what their window shows: every recording counts alike."""
+        return (prediction - inputs.targets)[inputs.hidden].square().mean()
+
+    def outcome(self, prediction: Tensor, inputs: WindowInputs) -> tuple[Tensor, ...]:
+        """Seed, prediction and truth ``[K, L]`` of every hidden patch, on the scaled signal."""
+        spread = inputs.spread[:, None, None]
+        hidden = inputs.hidden
+        return hidden.nonzero()[:, 0], (prediction * spread)[hidden], (inputs.targets * spread)[hidden]
+
+    def example(self, outcome: tuple[Tensor, ...]) -> dict[str, Tensor]:
+        """Predictions of some regions of the first window of a part: ``nodes [K]``, ``predicted [K, L]``.
+
+        Regions are spread evenly over the table; K is the number of their hidden patches, in the order of nodes.
+        """
+        order = outcome[0].argsort(stable=True)
+        nodes, predicted = outcome[0][order], outcome[1][order]
+        first = int(nodes.min()) // self.regions
+        chosen = np.unique(np.linspace(0, self.regions - 1, EXAMPLES + 2).round().astype(np.int64)[1:-1])
+        shown = torch.isin(nodes, torch.from_numpy(first * self.regions + chosen))
+        return {"nodes": nodes[shown], "predicted": predicted[shown]}
+
+    def score(self, outcome: tuple[Tensor, ...]) -> dict[str, float]:
+        """Mean squared error, and R2 pooled over all hidden values."""
+        _, predicted, truth = (part.double() for part in outcome)
+        squared = float((predicted - truth).square().sum())
+        spread = float((truth - truth.mean()).square().sum()) if len(truth) else 0.0
+        return {
+            "mse": squared / truth.numel() if truth.numel() else float("nan"),
+            "r2": 1.0 - squared / spread if spread > 1e-12 else float("nan"),
+        }
+
+    def node_statistics(self, outcome: tuple[Tensor, ...]) -> NDArray[np.float64]:
+        """Number, sum and sum of squares of hidden values (centred), and squared error, of every region: ``[R, 4]``.
+
+        Windows of a part overlap, and are few: what is resampled are regions, with all of their windows.
+        """
+        region = outcome[0].numpy() % self.regions
+        predicted, truth = (part.double().numpy() for part in outcome[1:])
+        centred = truth - truth.mean()
+        parts = (np.ones_like(centred), centred, centred**2, (predicted - truth) ** 2)
+        return np.stack([np.bincount(region, part.sum(1), self.regions) for part in parts], axis=1)
+
+    def resampled(self, statistics: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Pooled R2 of resampled regions; see :meth:`fimp.tasks.Task.resampled`."""
+        count, first, second, error = (weights @ statistics).T
+        spread = second - first**2 / np.maximum(count, 1.0)
+        out: NDArray[np.float64] = 1.0 - error / np.where(spread > 0, spread, np.nan)
+        return out
+
+
+def _scale_of(state: dict[str, Any]) -> RobustScale:
+    median, iqr, flat = (state[name].numpy() for name in ("median", "iqr", "flat"))
+    return RobustScale(median, iqr, bool(state["detrend"]), flat)
+
+
+register(
+    TaskKind(
+        FMRITask.name,
+        RecordingOptions,
+        FMRIOptions,
+        RecordingReference,
+        read_recording_graph,
+        FMRITask,
+    )
+)
