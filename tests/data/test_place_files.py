@@ -27,6 +27,14 @@ def test_a_table_lists_paths_beside_it(tmp_path, head):
     assert table.columns["kind"] == ["x", ""]
 
 
+def test_the_table_of_a_folder(tmp_path):
+    pictures(tmp_path, "a/x.png", "b/y.png")
+    written(tmp_path / "images.csv", "path,latitude\nb/y.png,2\n")
+    table = read_place_file(tmp_path)
+    assert table.paths == [tmp_path / "b" / "y.png"]
+    assert table.columns == {"path": ["b/y.png"], "latitude": ["2"]}
+
+
 def test_a_table_with_tabs(tmp_path):
     assert read_place_file(written(tmp_path / "t.tsv", "path\tlabel\na,b.png\tx\n")).columns["label"] == ["x"]
 

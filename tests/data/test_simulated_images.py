@@ -55,11 +55,11 @@ def test_the_table_lists_images_of_one_size(tmp_path):
 
 def test_countries_are_smooth_and_all_there(data):
     source, destination = data.edge_index
-    assert data.num_nodes == 400
+    assert data.num_nodes == 600
     assert data.class_names == [f"country {letter}" for letter in "ABCD"]
     assert data.groups.max() == 8
     assert 0.75 < float((data.y[source] == data.y[destination]).double().mean()) < 0.95
-    assert data.edge_index.size(1) > 6 * 400
+    assert data.edge_index.size(1) > 6 * 600
 
 
 def test_neighbours_tell_what_an_image_alone_does_not(data):
@@ -69,7 +69,7 @@ def test_neighbours_tell_what_an_image_alone_does_not(data):
     own, (source, destination) = directions(data.paths), data.edge_index.numpy()
     around = np.zeros_like(own)
     np.add.at(around, destination, own[source])
-    around /= np.maximum(np.bincount(destination, minlength=400), 1)[:, None]
+    around /= np.maximum(np.bincount(destination, minlength=600), 1)[:, None]
     model = LogisticRegression(C=100.0, max_iter=500)
     alone = cross_val_score(model, own, data.y, cv=5).mean()
     together = cross_val_score(model, np.c_[own, around], data.y, cv=5).mean()
@@ -81,9 +81,9 @@ def test_colours_tell_nothing(data):
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import cross_val_score
 
-    pixels = read_pixels(data.paths, 32).read(np.arange(400)).reshape(400, -1, 3) / 255.0
+    pixels = read_pixels(data.paths, 32).read(np.arange(600)).reshape(600, -1, 3) / 255.0
     colour = np.c_[pixels.mean(1), pixels.std(1)]
-    largest = np.bincount(data.y).max() / 400
+    largest = np.bincount(data.y).max() / 600
     assert cross_val_score(LogisticRegression(max_iter=500), colour, data.y, cv=5).mean() < largest + 0.05
 
 
@@ -99,7 +99,7 @@ def test_the_name_stands_for_images_in_the_cache(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     table = path_of("simulated_images")
     assert tmp_path in table.parents
-    assert len(table.read_text().splitlines()) == 401
+    assert len(table.read_text().splitlines()) == 601
     first = table.stat().st_mtime_ns
     assert path_of("simulated_images").stat().st_mtime_ns == first
     assert not list(table.parent.parent.glob(".*"))

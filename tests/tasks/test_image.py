@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -149,6 +151,15 @@ def test_zero_shot_trains_a_linear_classifier_alone(coloured, vit, name):
     assert score["accuracy"] >= majority - 0.03
     if name != "mean":
         assert score["accuracy"] > majority + 0.3
+
+
+@pytest.mark.parametrize("lr", [1e-9, 100.0])
+def test_foundation_models_start_from_a_linear_classifier_and_training_does_not_spoil_them(coloured, vit, lr):
+    task = ImageTask(coloured, ImageTaskOptions(patch_size=8), seed=0)
+    choice = small("fimp:{}", vit)
+    choice = replace(choice, hyperparameters=replace(choice.hyperparameters, lr=lr))
+    score = evaluate(task, choice, fit(task, choice, OPTIONS).network, task.split["val"], OPTIONS)
+    assert score["accuracy"] > 0.8
 
 
 def test_zero_shot_draws_from_the_parts_of_the_split(data):

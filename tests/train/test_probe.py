@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -6,17 +8,15 @@ from torch_geometric.data import Data
 from fimp.train.probe import _groups, _penalty
 
 
-class _Task:
-    def __init__(self, places, train):
-        self.data = Data(places=None if places is None else torch.tensor(places))
-        self.split = {"train": np.array(train)}
-
-
 def test_images_of_a_place_go_together_and_others_alone():
-    assert _groups(_Task(None, [3, 5, 6])).tolist() == [3, 5, 6]
-    groups = _groups(_Task([0, 1, 0, -1, -1, 1], [0, 2, 3, 4, 5]))
-    assert groups[0] == groups[1]
-    assert len(set(groups.tolist())) == 4
+    def groups(places, nodes):
+        task = SimpleNamespace(data=Data(places=None if places is None else torch.tensor(places)))
+        return _groups(task, np.array(nodes))
+
+    assert groups(None, [3, 5, 6]).tolist() == [3, 5, 6]
+    together = groups([0, 1, 0, -1, -1, 1], [0, 2, 3, 4, 5])
+    assert together[0] == together[1]
+    assert len(set(together.tolist())) == 4
 
 
 @pytest.mark.parametrize("weak", [True, False])

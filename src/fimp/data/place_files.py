@@ -13,7 +13,8 @@ from fimp.data.images import SUFFIXES, find_images
 from fimp.data.recording_files import read_table
 from fimp.errors import FIMPError
 
-#: Tables that are looked for in a folder of images.
+#: The table in a folder of images, and the names of those in the style of Hugging Face.
+TABLE = "images.csv"
 METADATA = ("metadata.csv", "metadata.jsonl")
 #: Folders that name a part of the split, and the values of a column that do.
 PARTS = {
@@ -64,6 +65,7 @@ def read_place_file(source: str | Path) -> PlaceTable:
         - a .json, .geojson or .jsonl file: features with ``geometry.coordinates [longitude, latitude]``, as Mapillary
           answers them, or entries with ``MAPLatitude`` and ``MAPLongitude``, as its tools write them. The image is
           the one that ``filename`` says or that has the name of the ``id``, beside the file
+        - a folder that holds such a file of the name ``images.csv``
         - a folder in the style of ``imagefolder`` of Hugging Face: ``metadata.csv`` or ``metadata.jsonl`` with
           ``file_name`` in it or below it, or one folder per class; folders ``train``, ``val`` and ``test`` are a split
 
@@ -74,7 +76,9 @@ def read_place_file(source: str | Path) -> PlaceTable:
     """
     place = Path(source).expanduser()
     if place.is_dir():
-        return _folder(place)
+        if not (place / TABLE).is_file():
+            return _folder(place)
+        place /= TABLE
     if not place.is_file():
         raise FIMPError(f"{place}: does not exist, wanted a .csv, .tsv, .json or .geojson file or a folder of images")
     table = _table(place)

@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 from fimp.errors import FIMPError
 
 #: Side of an image, in pixels.
-SIZE = 32
+SIZE = 24
 #: Name under which commands and readers take the images that are made with the defaults.
 NAME = "simulated_images"
 #: Places within 10 miles of a place, on average.
 _DENSITY = 12.0
 _CLASSES, _DOMAINS = 4, 8
-#: Spread of the furrows' direction within a class, in degrees; directions of classes are 45 degrees apart. Whoever sees
-#: the direction exactly and nothing else is right in 58 of 100 cases, or more where countries differ in size.
-_SPREAD = 28.0
+#: Directions of the furrows in degrees: how far classes are apart, and the spread within a class. They go from level to
+#: upright, so that no image becomes one of another class when it is mirrored, as training does.
+_APART, _SPREAD = 30.0, 25.0
 #: Furrows per pixel, and the spread of their frequency in both directions: they wave, end and begin.
 _FREQUENCY, _BAND = 1 / 6.5, 0.035
 #: Colour of the ground, and how deep furrows are in each channel.
@@ -32,7 +32,7 @@ _TINT, _NOISE = 8.0, 30.0
 _VERSION = 2
 
 
-def images(folder: str | Path, n_places: int = 400, seed: int = 0) -> Path:
+def images(folder: str | Path, n_places: int = 600, seed: int = 0) -> Path:
     """Write images of ploughed fields at places on a map, and the table that lists them.
 
     A map of about 12 places within 10 miles of each other is divided into 8 domains, two for each of 4 countries. The
@@ -63,13 +63,13 @@ def images(folder: str | Path, n_places: int = 400, seed: int = 0) -> Path:
     from PIL import Image
 
     if n_places < 40:
-        raise FIMPError(f"images: n_places={n_places}, wanted at least 40; use 400, for instance")
+        raise FIMPError(f"images: n_places={n_places}, wanted at least 40; use 600, for instance")
     generator = np.random.default_rng([seed, 14])
     # Position in miles, from the corner of a square.
     side = float(np.sqrt(n_places * np.pi * 100.0 / _DENSITY))
     miles = generator.uniform(0.0, side, (n_places, 2))
     country = _countries(miles, generator)
-    angle = np.deg2rad(45.0 * country + _SPREAD * generator.standard_normal(n_places))
+    angle = np.deg2rad(_APART * country + _SPREAD * generator.standard_normal(n_places))
     # 69.1 miles to a degree; on the equator, where those of longitude are as long.
     longitude, latitude = (miles / 69.1 + [8.0, -0.5]).T
     square = np.minimum((3.0 * miles / side).astype(np.int64), 2)

@@ -175,6 +175,10 @@ class Task(ABC):
                 raise FIMPError(f"--models: {name!r} is named {names.count(name)} times; name it once")
         return out
 
+    def starts_with_probe(self, choice: ModelChoice) -> bool:
+        """Whether training of a model starts with a linear classifier of what it embeds as it comes."""
+        return False
+
     @property
     def num_features(self) -> int:
         """Numbers that a node comes with."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -22,7 +23,7 @@ from fimp.models.registry import ModelChoice
 from fimp.tasks.base import Network, Task
 from fimp.train.averaging import WeightAverage
 from fimp.train.callbacks import BestCheckpoint, Clock, MetricsFile, Report, Validated, early_stopping
-from fimp.train.checkpoint import load_weights, save_tree
+from fimp.train.checkpoint import load_tree, load_weights, save_tree
 from fimp.train.loader import Batch, evaluation_loader, sampler_for, training_loader
 from fimp.train.module import PRECISIONS, NodeModule, autocast, concatenate, full, outcome_of
 from fimp.train.pretrain import Pretrained, Pretraining, pretrain, second_half
@@ -84,6 +85,10 @@ class TrainOptions:
         return autocast(self.accelerator, self.precision)
 
 
+#: Weights with which training starts, until it is over; what precedes the names of weights in checkpoints.
+START, PREFIX = "start.safetensors", "network."
+#: Nodes that are enough for the linear classifier with which a foundation model starts.
+PROBED = 2000
 #: Validations in a full run: often enough to stop early, rarely enough to cost little.
 _VALIDATIONS = 30
 
@@ -149,7 +154,8 @@ def fit(
     """Train a model on a task.
 
     A model that pretrains does so for as many epochs as it is trained afterwards, in addition to them; of a time
-    budget it gets half. Early stopping and the choice of the best checkpoint see the second phase alone.
+    budget it gets half. Early stopping sees the second phase alone. The weights with which that starts, too, are kept
+    if no later ones are better on the validation part.
 
     Parameters
     ----------
@@ -219,11 +225,15 @@ def fit(
             listener=listener,
         )
         listener = listener and second_half(listener)
-        budget_seconds = None if budget_seconds is None else budget_seconds - (time.monotonic() - begun)
+    beginning = time.monotonic()
+    start = _start(task, choice, network, options, folder / "checkpoints" / START, resume)
+    starting_seconds = time.monotonic() - beginning
+    if budget_seconds is not None:
+        budget_seconds -= time.monotonic() - begun
     plan = all_steps if planned_steps is None else planned_steps
     warmup = min(100, all_steps // 10)
     module = NodeModule(network, task, choice.hyperparameters, plan, warmup, options.precision)
-    module.spent_seconds = pretrained.seconds
+    module.spent_seconds = pretrained.seconds + starting_seconds
     mode = task.metrics[task.monitor]
     best = BestCheckpoint(folder / "checkpoints", task.monitor, mode)
     callbacks = [
@@ -240,7 +250,7 @@ def fit(
         trainer = make_trainer(options.accelerator, folder, epochs, callbacks, max(1, epochs // _VALIDATIONS))
         folder.mkdir(parents=True, exist_ok=True)
         _train(trainer, module, task, choice, options, last if resume and last.exists() else None, batch_size)
-        _select(trainer, module, best, mode, task, choice, options)
+        _select(trainer, module, best, mode, task, choice, options, start)
     epochs_begun = -(-trainer.global_step // per_epoch)
     return Fitted(
         network.cpu().eval(),
@@ -268,6 +278,18 @@ def _train(
     run_trainer(trainer, module, train, check, checkpoint)
 
 
+def _start(task: Task, choice: ModelChoice, network: Network, options: TrainOptions, path: Path, resume: bool) -> float:
+    """Give the network the weights with which training starts, write them to a file, and score them."""
+    if resume and path.exists():
+        load_weights(network, path, prefix=PREFIX)
+        return float(load_tree(path)["score"])
+    if task.starts_with_probe(choice):
+        fit_probe(task, choice, network, options.fanout, torch.device(options.accelerator), most=PROBED)
+    score = evaluate(task, choice, network, task.split["val"], options)[task.monitor]
+    _save(network, path, score)
+    return score
+
+
 def _select(
     trainer: lightning.Trainer,
     module: NodeModule,
@@ -276,18 +298,26 @@ def _select(
     task: Task,
     choice: ModelChoice,
     options: TrainOptions,
+    start: float,
 ) -> None:
-    """Leave the better of the best checkpoint and the last step in the module, and write it as ``best``.
+    """Leave the best of the best checkpoint, the last step and the start in the module, and write it as ``best``.
 
     A run may end between validations, so its last weights can be the best without having been looked at.
     """
+    folder, sign = Path(str(best.dirpath)), 1 if mode == "max" else -1
+    path = folder / "best.safetensors"
     now = evaluate(task, choice, module.network, task.split["val"], options)[task.monitor]
-    best_score = best.best_model_score
-    path = Path(str(best.dirpath)) / "best.safetensors"
-    if best_score is None or (now - float(best_score)) * (1 if mode == "max" else -1) >= 0:
-        save_tree({"state_dict": {f"network.{k}": v for k, v in module.network.state_dict().items()}}, path)
-    else:
-        load_weights(module.network, path, prefix="network.")
+    if best.best_model_score is not None and sign * (now - float(best.best_model_score)) < 0:
+        now = float(best.best_model_score)
+        load_weights(module.network, path, prefix=PREFIX)
+    if math.isnan(now) or sign * (now - start) < 0:
+        load_weights(module.network, folder / START, prefix=PREFIX)
+    _save(module.network, path, now)
+    (folder / START).unlink()
+
+
+def _save(network: Network, path: Path, score: float) -> None:
+    save_tree({"state_dict": {PREFIX + k: v for k, v in network.state_dict().items()}, "score": score}, path)
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""A linear classifier on the embeddings of a network that is not trained."""
+"""A linear classifier on the embeddings of a network: all that is trained, or where training begins."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from torch import nn
 
 from fimp.models.registry import ModelChoice
 from fimp.tasks.base import Network, Task
+from fimp.tasks.classification import ClassificationTask
 from fimp.train.loader import evaluation_loader, sampler_for
 
 #: Inverse strengths of the penalty that are tried, and folds of the training nodes on which they are.
@@ -24,7 +25,9 @@ _PENALTIES, _FOLDS = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0), 5
 
 
 @torch.no_grad()
-def fit_probe(task: Task, choice: ModelChoice, network: Network, fanout: int, device: torch.device) -> None:
+def fit_probe(
+    task: Task, choice: ModelChoice, network: Network, fanout: int, device: torch.device, most: int | None = None
+) -> None:
     """Fit a logistic regression on standardised embeddings of training nodes, and put it into the network's head.
 
     How strongly its weights are held back is chosen on training nodes by cross-validation, images of one place in one
@@ -40,30 +43,40 @@ def fit_probe(task: Task, choice: ModelChoice, network: Network, fanout: int, de
         As in :class:`fimp.train.fit.TrainOptions`.
     device
         Where embeddings are computed.
+    most
+        Nodes on which the classifier is fitted at most, drawn by the task's seed; None takes all that train.
     """
+    assert isinstance(task, ClassificationTask)
+    nodes = np.sort(np.random.default_rng([task.seed, 41]).permutation(task.split["train"])[:most])
+    was_training = network.training
     sampler = sampler_for(task, choice, network.hops, fanout)
     network.to(device).eval()
-    vectors, labels = [], []
-    for batch in evaluation_loader(task, sampler, task.split["train"]):
+    vectors, labels, seen = [], [], []
+    for batch in evaluation_loader(task, sampler, nodes):
         vectors.append(network.embed(batch.inputs.to(device), batch.graph.to(device)).cpu())
         labels.append(batch.seeds.labels)
-    network.cpu()
+        seen.append(batch.graph.nodes[: batch.graph.num_seeds])
+    network.cpu().train(was_training)
     x, y = torch.cat(vectors).double().numpy(), torch.cat(labels).numpy()
     head, prior = network.get_submodule("head"), network.get_buffer("log_prior")
     assert isinstance(head, nn.Linear)
     classes = np.unique(y)
-    weight, bias = np.zeros((len(prior), x.shape[1])), np.full(len(prior), -1e4)
+    # The scores of the classes that are fitted add up to zero, so the largest is never below it.
+    weight, bias = np.zeros((len(prior), x.shape[1])), np.full(len(prior), -np.log(len(y) + 1.0))
     if len(classes) == 1:
         bias[classes] = 0.0
     else:
         scaler = StandardScaler().fit(x)
+        weighted = dict(enumerate(task.class_weight.tolist()))
         # Products this small are slower on many threads, and far slower where other runs keep the cores busy.
         with threadpool_limits(1):
-            penalty = _penalty(x, y, _groups(task), task.seed)
-            found = LogisticRegression(C=penalty, max_iter=2000).fit(scaler.transform(x), y)
+            penalty = _penalty(x, y, _groups(task, np.concatenate(seen)), task.seed)
+            model = LogisticRegression(C=penalty, max_iter=2000, class_weight={c: weighted[c] for c in classes})
+            found = model.fit(scaler.transform(x), y)
         # Of two classes there is one row, that of the second.
-        rows = found.coef_ if len(classes) > 2 else np.stack([0 * found.coef_[0], found.coef_[0]])
-        offsets = found.intercept_ if len(classes) > 2 else np.array([0.0, found.intercept_[0]])
+        both = len(classes) == 2
+        rows = np.stack([-0.5 * found.coef_[0], 0.5 * found.coef_[0]]) if both else found.coef_
+        offsets = 0.5 * found.intercept_[0] * np.array([-1.0, 1.0]) if both else found.intercept_
         weight[classes] = rows / scaler.scale_
         bias[classes] = offsets - weight[classes] @ scaler.mean_
     head.weight.copy_(torch.from_numpy(weight))
@@ -71,9 +84,9 @@ def fit_probe(task: Task, choice: ModelChoice, network: Network, fanout: int, de
     own.copy_(torch.from_numpy(bias) - prior)
 
 
-def _groups(task: Task) -> NDArray[np.int64]:
-    """What may not be torn apart between folds, for each training node: the images of a place."""
-    nodes, places = task.split["train"], task.data.get("places")
+def _groups(task: Task, nodes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """What may not be torn apart between folds, for each of some nodes: the images of a place."""
+    places = task.data.get("places")
     if places is None:
         return nodes
     of_nodes: NDArray[np.int64] = places.numpy()[nodes]
