@@ -49,3 +49,29 @@ def test_frozen_weights_have_no_average_and_stay_in_the_checkpoint():
     WeightAverage().on_load_checkpoint(trainer, other, checkpoint)
     assert torch.equal(other.weight, module.weight)
     assert torch.equal(other.bias, module.bias)
+
+
+def test_shared_weights_are_the_same_under_all_their_names():
+    trainer, average = Trainer(), WeightAverage()
+
+    def shared():
+        module = torch.nn.ModuleDict({"a": torch.nn.Linear(1, 1, bias=False)})
+        module["b"] = module["a"]
+        module.device = torch.device("cpu")
+        return module
+
+    module = shared()
+    torch.nn.init.zeros_(module["a"].weight)
+    average.on_train_start(trainer, module)
+    torch.nn.init.ones_(module["a"].weight)
+    trainer.global_step = 5
+    average.on_train_batch_end(trainer, module, None, None, 0)
+    checkpoint = {"state_dict": {name: tensor.clone() for name, tensor in module.state_dict().items()}}
+    average.on_save_checkpoint(trainer, module, checkpoint)
+    expected = torch.tensor([[1.0 - 5 / 15]])
+    assert all(torch.allclose(checkpoint["state_dict"][name], expected) for name in ("a.weight", "b.weight"))
+    other, restored = shared(), WeightAverage()
+    restored.on_load_checkpoint(trainer, other, checkpoint)
+    assert other["a"].weight.item() == 1.0
+    restored.on_fit_end(trainer, other)
+    assert torch.allclose(other["a"].weight, expected)

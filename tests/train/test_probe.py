@@ -7,6 +7,8 @@ from torch_geometric.data import Data
 
 from fimp.train.probe import _groups, _penalty
 
+EVEN = dict.fromkeys(range(4), 1.0)
+
 
 def test_images_of_a_place_go_together_and_others_alone():
     def groups(places, nodes):
@@ -28,12 +30,12 @@ def test_the_penalty_fits_the_embeddings(weak):
         base = generator.standard_normal((120, 1))
         x = np.concatenate([base, base + 0.02 * (2 * y - 1)[:, None]], axis=1)
     else:
-        x = generator.standard_normal((120, 200)) + 0.15 * (2 * y - 1)[:, None]
-    chosen = _penalty(x, y, np.arange(120), 0)
+        x = generator.standard_normal((120, 200)) + 0.03 * (2 * y - 1)[:, None]
+    chosen = _penalty(x, y, np.arange(120), EVEN, 0)
     assert chosen >= 100.0 if weak else chosen <= 0.1
-    assert chosen == _penalty(x, y, np.arange(120), 0)
+    assert chosen == _penalty(x, y, np.arange(120), EVEN, 0)
 
 
 def test_what_cannot_be_divided_is_fitted_as_it_is():
-    assert _penalty(np.ones((4, 2)), np.array([0, 1, 2, 3]), np.arange(4), 0) == 1.0
-    assert _penalty(np.ones((4, 2)), np.array([0, 0, 1, 1]), np.zeros(4, dtype=int), 0) == 1.0
+    assert _penalty(np.ones((4, 2)), np.array([0, 1, 2, 3]), np.arange(4), EVEN, 0) == 1.0
+    assert _penalty(np.ones((4, 2)), np.array([0, 0, 1, 1]), np.zeros(4, dtype=int), EVEN, 0) == 1.0

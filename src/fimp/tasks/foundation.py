@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch_geometric.utils import scatter
 
 from fimp.data.masking import CellTokens
 from fimp.data.subgraph import Subgraph
@@ -157,6 +158,10 @@ class FoundationExpressionNetwork(Network):
 class FoundationClassificationNetwork(Network):
     """Classifies nodes with a foundation model: a linear layer on the mean of the last states of what a node shows.
 
+    With a graph, that mean is taken twice: of the node's states, which heard its neighbours in every layer, and of the
+    neighbours' own. A message stream starts from the tokens of the node that asks, and what is the node's own stands
+    beside everything it hears; a class that only many neighbours together tell is then in small differences.
+
     Parameters
     ----------
     reader
@@ -174,7 +179,7 @@ class FoundationClassificationNetwork(Network):
         super().__init__()
         self.reader, self.model, self.hops, self.notes = reader, model, model.hops, reader.notes
         self.register_buffer("log_prior", log_prior)
-        self.head = nn.Linear(model.out_dim, len(log_prior))
+        self.head = nn.Linear((1 + bool(self.hops)) * model.out_dim, len(log_prior))
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
@@ -184,11 +189,19 @@ class FoundationClassificationNetwork(Network):
         return out
 
     def embed(self, inputs: Labelled, graph: Subgraph) -> Tensor:
-        """One vector per seed, ``[seeds, D]``."""
+        """One vector per seed: ``[seeds, D]``, or with a graph ``[seeds, 2 D]``."""
         sources = self.reader.told(inputs.content.take(graph.num_nodes[self.hops]))
+        alone = mean_tokens(self.model.plain(sources), sources.mask)
+        if not self.hops:
+            return alone
         seeds = graph.num_seeds
-        states = self.model(sources.h[:seeds], sources, graph) if self.hops else self.model.plain(sources)
-        return mean_tokens(states, sources.mask[:seeds])
+        states = self.model(sources.h[:seeds], sources, graph)
+        sender, receiver = graph.edge_index[:, : graph.num_edges[0]]
+        around = scatter(alone[sender], receiver, dim_size=seeds, reduce="mean")
+        # Around a node without neighbours there is nobody but itself.
+        lonely = torch.bincount(receiver, minlength=seeds) == 0
+        around = torch.where(lonely[:, None], alone[:seeds], around)
+        return torch.cat([mean_tokens(states, sources.mask[:seeds]), around], 1)
 
 
 class FoundationRecordingNetwork(Network):

@@ -61,15 +61,15 @@ class WeightAverage(Callback):
     ) -> None:
         """Write both."""
         if self.average is not None:
-            weights = checkpoint["state_dict"]
-            checkpoint["current"] = {name: weights[name] for name in self.average}
-            checkpoint["state_dict"] = {**weights, **self.average}
+            weights, names = checkpoint["state_dict"], _names(module)
+            checkpoint["current"] = {name: weights[name] for name in names}
+            checkpoint["state_dict"] = {**weights, **{name: self.average[first] for name, first in names.items()}}
 
     def on_load_checkpoint(
         self, trainer: lightning.Trainer, module: lightning.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Restore both; Lightning has put the average where the weights belong."""
-        self.average = {name: checkpoint["state_dict"][name].clone() for name in checkpoint["current"]}
+        self.average = {name: checkpoint["state_dict"][name].clone() for name in _trained(module)}
         module.load_state_dict({**checkpoint["state_dict"], **checkpoint["current"]})
 
     @torch.no_grad()
@@ -84,3 +84,13 @@ class WeightAverage(Callback):
 
 def _trained(module: torch.nn.Module) -> dict[str, Tensor]:
     return {name: weight for name, weight in module.named_parameters() if weight.requires_grad}
+
+
+def _names(module: torch.nn.Module) -> dict[str, str]:
+    """All names of the weights that are trained, and the first name of each: modules may share weights.
+
+    A checkpoint must hold the same under all of them, since the last one that is loaded counts.
+    """
+    first = {id(weight): name for name, weight in _trained(module).items()}
+    every = module.named_parameters(remove_duplicate=False)
+    return {name: first[id(weight)] for name, weight in every if id(weight) in first}

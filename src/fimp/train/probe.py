@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedGroupKFold, cross_val_score
+from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
@@ -22,6 +22,8 @@ from fimp.train.loader import evaluation_loader, sampler_for
 
 #: Inverse strengths of the penalty that are tried, and folds of the training nodes on which they are.
 _PENALTIES, _FOLDS = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0), 5
+#: Log likelihood below which a wrong answer is not more wrong.
+_IMPOSSIBLE = -20.0
 
 
 @torch.no_grad()
@@ -67,11 +69,11 @@ def fit_probe(
         bias[classes] = 0.0
     else:
         scaler = StandardScaler().fit(x)
-        weighted = dict(enumerate(task.class_weight.tolist()))
+        weighted = {int(label): float(task.class_weight[label]) for label in classes}
         # Products this small are slower on many threads, and far slower where other runs keep the cores busy.
         with threadpool_limits(1):
-            penalty = _penalty(x, y, _groups(task, np.concatenate(seen)), task.seed)
-            model = LogisticRegression(C=penalty, max_iter=2000, class_weight={c: weighted[c] for c in classes})
+            penalty = _penalty(x, y, _groups(task, np.concatenate(seen)), weighted, task.seed)
+            model = LogisticRegression(C=penalty, max_iter=2000, class_weight=weighted)
             found = model.fit(scaler.transform(x), y)
         # Of two classes there is one row, that of the second.
         both = len(classes) == 2
@@ -94,8 +96,14 @@ def _groups(task: Task, nodes: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.where(of_nodes < 0, of_nodes.max(initial=0) + 1 + nodes, of_nodes)
 
 
-def _penalty(x: NDArray[np.float64], y: NDArray[np.int64], groups: NDArray[np.int64], seed: int) -> float:
-    """The inverse strength that is right most often on nodes it was not fitted on; of equals, the stronger penalty."""
+def _penalty(
+    x: NDArray[np.float64], y: NDArray[np.int64], groups: NDArray[np.int64], weights: dict[int, float], seed: int
+) -> float:
+    """The strongest penalty that is as good as the best, within a standard error, for nodes that it was not fitted on.
+
+    Good is what makes their classes likely; weights that are no larger than they must be are not thrown off balance by
+    the first steps of training that follows.
+    """
     folds = min(_FOLDS, len(np.unique(groups)), int(np.bincount(y).max()))
     if folds < 2:
         return 1.0
@@ -103,14 +111,29 @@ def _penalty(x: NDArray[np.float64], y: NDArray[np.int64], groups: NDArray[np.in
     with warnings.catch_warnings():
         # A class may have fewer nodes than there are folds.
         warnings.simplefilter("ignore", UserWarning)
-        parts = [part for part in splitter.split(x, y, groups) if len(np.unique(y[part[0]])) > 1 and len(part[1])]
+        parts = [part for part in splitter.split(x, y, groups) if len(np.unique(y[part[0]])) > 1]
     if not parts:
         return 1.0
 
-    def right(penalty: float) -> float:
-        model = make_pipeline(StandardScaler(), LogisticRegression(C=penalty, max_iter=500))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            return float(cross_val_score(model, x, y, cv=parts).mean())
+    def log_likelihoods(penalty: float) -> NDArray[np.float64]:
+        out = []
+        for fitted, left in parts:
+            # A class that is not there to be fitted says nothing about penalties.
+            left = left[np.isin(y[left], y[fitted])]
+            here = {label: weights[label] for label in np.unique(y[fitted]).tolist()}
+            model = make_pipeline(StandardScaler(), LogisticRegression(C=penalty, max_iter=500, class_weight=here))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ConvergenceWarning)
+                model.fit(x[fitted], y[fitted])
+            if len(left):
+                found = model.predict_log_proba(x[left])[np.arange(len(left)), np.searchsorted(model.classes_, y[left])]
+                out.append(np.maximum(found, _IMPOSSIBLE))
+        return np.concatenate(out) if out else np.zeros(1)
 
-    return max(_PENALTIES, key=right)
+    found = [log_likelihoods(penalty) for penalty in _PENALTIES]
+    best = max(found, key=np.mean)
+    for penalty, here in zip(_PENALTIES, found, strict=True):
+        worse = best - here
+        if worse.mean() <= worse.std() / np.sqrt(len(worse)):
+            return penalty
+    raise AssertionError("the best is not worse than itself")
