@@ -46,20 +46,20 @@ def test_the_table_lists_images_of_one_size(tmp_path):
     path = images(tmp_path, 40)
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["path", "latitude", "longitude", "label", "region"]
+    assert list(rows[0]) == ["path", "latitude", "longitude", "label", "region", "split"]
     assert len(rows) == 40
-    pixels = read_pixels([tmp_path / row["path"] for row in rows], 32, on_error="fail")
-    assert pixels.read(np.arange(40)).shape == (40, 32, 32, 3)
-    assert Image.open(tmp_path / rows[0]["path"]).size == (32, 32)
+    pixels = read_pixels([tmp_path / row["path"] for row in rows], 24, on_error="fail")
+    assert pixels.read(np.arange(40)).shape == (40, 24, 24, 3)
+    assert Image.open(tmp_path / rows[0]["path"]).size == (24, 24)
 
 
 def test_countries_are_smooth_and_all_there(data):
     source, destination = data.edge_index
-    assert data.num_nodes == 600
+    assert data.num_nodes == 800
     assert data.class_names == [f"country {letter}" for letter in "ABCD"]
-    assert data.groups.max() == 8
+    assert data.groups.max() == 15
     assert 0.75 < float((data.y[source] == data.y[destination]).double().mean()) < 0.95
-    assert data.edge_index.size(1) > 6 * 600
+    assert data.edge_index.size(1) > 6 * 800
 
 
 def test_neighbours_tell_what_an_image_alone_does_not(data):
@@ -69,7 +69,7 @@ def test_neighbours_tell_what_an_image_alone_does_not(data):
     own, (source, destination) = directions(data.paths), data.edge_index.numpy()
     around = np.zeros_like(own)
     np.add.at(around, destination, own[source])
-    around /= np.maximum(np.bincount(destination, minlength=600), 1)[:, None]
+    around /= np.maximum(np.bincount(destination, minlength=800), 1)[:, None]
     model = LogisticRegression(C=100.0, max_iter=500)
     alone = cross_val_score(model, own, data.y, cv=5).mean()
     together = cross_val_score(model, np.c_[own, around], data.y, cv=5).mean()
@@ -81,9 +81,9 @@ def test_colours_tell_nothing(data):
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import cross_val_score
 
-    pixels = read_pixels(data.paths, 32).read(np.arange(600)).reshape(600, -1, 3) / 255.0
+    pixels = read_pixels(data.paths, 24).read(np.arange(800)).reshape(800, -1, 3) / 255.0
     colour = np.c_[pixels.mean(1), pixels.std(1)]
-    largest = np.bincount(data.y).max() / 600
+    largest = np.bincount(data.y).max() / 800
     assert cross_val_score(LogisticRegression(max_iter=500), colour, data.y, cv=5).mean() < largest + 0.05
 
 
@@ -99,7 +99,7 @@ def test_the_name_stands_for_images_in_the_cache(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     table = path_of("simulated_images")
     assert tmp_path in table.parents
-    assert len(table.read_text().splitlines()) == 601
+    assert len(table.read_text().splitlines()) == 801
     first = table.stat().st_mtime_ns
     assert path_of("simulated_images").stat().st_mtime_ns == first
     assert not list(table.parent.parent.glob(".*"))

@@ -18,7 +18,10 @@ SIZE = 24
 NAME = "simulated_images"
 #: Places within 10 miles of a place, on average.
 _DENSITY = 12.0
-_CLASSES, _DOMAINS = 4, 8
+_CLASSES, _DOMAINS = 4, 24
+#: Squares along a side of the map, and how many of them validate and test; whole squares, so that no neighbours of what
+#: is tested were seen in training, but for those along the edges.
+_SQUARES, _VALIDATE, _TEST = 4, 2, 4
 #: Directions of the furrows in degrees: how far classes are apart, and the spread within a class. They go from level to
 #: upright, so that no image becomes one of another class when it is mirrored, as training does.
 _APART, _SPREAD = 30.0, 25.0
@@ -32,10 +35,10 @@ _TINT, _NOISE = 8.0, 30.0
 _VERSION = 2
 
 
-def images(folder: str | Path, n_places: int = 600, seed: int = 0) -> Path:
+def images(folder: str | Path, n_places: int = 800, seed: int = 0) -> Path:
     """Write images of ploughed fields at places on a map, and the table that lists them.
 
-    A map of about 12 places within 10 miles of each other is divided into 8 domains, two for each of 4 countries. The
+    A map of about 12 places within 10 miles of each other is divided into 24 domains, six for each of 4 countries. The
     direction of the furrows in an image is drawn around that of its country, so widely that an image alone tells the
     country in 6 of 10 cases at best: neighbours, whose furrows are drawn anew, tell the rest. Colours, where furrows
     lie and noise are of no country.
@@ -52,8 +55,8 @@ def images(folder: str | Path, n_places: int = 600, seed: int = 0) -> Path:
     Returns
     -------
     Path
-        ``images.csv``, with columns ``path``, ``latitude``, ``longitude``, ``label`` (the country) and ``region`` (nine
-        squares of the map, for ``--split-by``).
+        ``images.csv``, with columns ``path``, ``latitude``, ``longitude``, ``label`` (the country), ``region`` (sixteen
+        squares of the map) and ``split`` (ten squares train, two validate and four test).
 
     Raises
     ------
@@ -63,7 +66,7 @@ def images(folder: str | Path, n_places: int = 600, seed: int = 0) -> Path:
     from PIL import Image
 
     if n_places < 40:
-        raise FIMPError(f"images: n_places={n_places}, wanted at least 40; use 600, for instance")
+        raise FIMPError(f"images: n_places={n_places}, wanted at least 40; use 800, for instance")
     generator = np.random.default_rng([seed, 14])
     # Position in miles, from the corner of a square.
     side = float(np.sqrt(n_places * np.pi * 100.0 / _DENSITY))
@@ -72,18 +75,21 @@ def images(folder: str | Path, n_places: int = 600, seed: int = 0) -> Path:
     angle = np.deg2rad(_APART * country + _SPREAD * generator.standard_normal(n_places))
     # 69.1 miles to a degree; on the equator, where those of longitude are as long.
     longitude, latitude = (miles / 69.1 + [8.0, -0.5]).T
-    square = np.minimum((3.0 * miles / side).astype(np.int64), 2)
+    column, line = np.minimum((_SQUARES * miles / side).astype(np.int64), _SQUARES - 1).T
+    square = _SQUARES * line + column
+    parts = np.repeat(["test", "val", "train"], [_TEST, _VALIDATE, _SQUARES**2 - _TEST - _VALIDATE])
+    split = generator.permutation(parts)[square]
     place = Path(folder).expanduser()
     try:
         (place / "images").mkdir(parents=True, exist_ok=True)
         with (place / "images.csv").open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
-            writer.writerow(["path", "latitude", "longitude", "label", "region"])
+            writer.writerow(["path", "latitude", "longitude", "label", "region", "split"])
             for row in range(n_places):
                 path = f"images/{row:05d}.png"
                 Image.fromarray(_furrows(angle[row], generator)).save(place / path)
-                label, region = f"country {'ABCD'[country[row]]}", f"R{3 * square[row, 1] + square[row, 0]}"
-                writer.writerow([path, f"{latitude[row]:.6f}", f"{longitude[row]:.6f}", label, region])
+                label, region = f"country {'ABCD'[country[row]]}", f"R{square[row]}"
+                writer.writerow([path, f"{latitude[row]:.6f}", f"{longitude[row]:.6f}", label, region, split[row]])
     except OSError as error:
         raise FIMPError(f"{place}: cannot be written ({error.strerror or error}); name another folder") from error
     return place / "images.csv"

@@ -148,10 +148,6 @@ class ClassificationTask(Task):
         """What encoders need, and how often each class occurs in training."""
         return self.measured
 
-    def starts_with_probe(self, choice: ModelChoice) -> bool:
-        """So do foundation models: a head that knows nothing first distorts what they know (Kumar et al., 2022)."""
-        return choice.spec.foundation is not None
-
     def loss(self, prediction: Tensor, inputs: Labelled) -> Tensor:
         """Cross-entropy of the seeds."""
         weight = self.class_weight.to(prediction.device)

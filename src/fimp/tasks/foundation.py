@@ -19,6 +19,7 @@ from fimp.models.registry import ModelChoice
 from fimp.nn.readout import mean_tokens
 from fimp.tasks.base import Network
 from fimp.tasks.classification import Labelled
+from fimp.tokenizers.base import Tokens
 from fimp.tokenizers.window import WindowInputs
 
 
@@ -158,9 +159,10 @@ class FoundationExpressionNetwork(Network):
 class FoundationClassificationNetwork(Network):
     """Classifies nodes with a foundation model: a linear layer on the mean of the last states of what a node shows.
 
-    With a graph, that mean is taken twice: of the node's states, which heard its neighbours in every layer, and of the
-    neighbours' own. A message stream starts from the tokens of the node that asks, and what is the node's own stands
-    beside everything it hears; a class that only many neighbours together tell is then in small differences.
+    With a graph, and where it is asked for, means of what neighbours are by themselves follow: ring by ring, each node
+    giving the mean of its neighbours on. A message stream starts from the tokens of the node that asks, so what is the
+    node's own stands beside everything it hears, and a class that only many neighbours together tell is in small
+    differences. The states of the model by itself are computed for messages anyway, and tell it plainly.
 
     Parameters
     ----------
@@ -170,16 +172,22 @@ class FoundationClassificationNetwork(Network):
         Its layers, and the graph.
     log_prior
         Log frequency of each class among training nodes ``[C]``, at which scores start.
+    rings
+        Rings of neighbours whose mean states follow, where there is a graph.
     """
 
     log_prior: Tensor
     model: FoundationBackbone
 
-    def __init__(self, reader: CellReader | ImageReader, model: FoundationBackbone, log_prior: Tensor) -> None:
+    def __init__(
+        self, reader: CellReader | ImageReader, model: FoundationBackbone, log_prior: Tensor, rings: int = 0
+    ) -> None:
         super().__init__()
-        self.reader, self.model, self.hops, self.notes = reader, model, model.hops, reader.notes
+        self.reader, self.model, self.notes = reader, model, reader.notes
+        self.rings = rings if model.hops else 0
+        self.hops = max(model.hops, self.rings)
         self.register_buffer("log_prior", log_prior)
-        self.head = nn.Linear((1 + bool(self.hops)) * model.out_dim, len(log_prior))
+        self.head = nn.Linear((1 + self.rings) * model.out_dim, len(log_prior))
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
@@ -189,19 +197,23 @@ class FoundationClassificationNetwork(Network):
         return out
 
     def embed(self, inputs: Labelled, graph: Subgraph) -> Tensor:
-        """One vector per seed: ``[seeds, D]``, or with a graph ``[seeds, 2 D]``."""
-        sources = self.reader.told(inputs.content.take(graph.num_nodes[self.hops]))
-        alone = mean_tokens(self.model.plain(sources), sources.mask)
-        if not self.hops:
-            return alone
-        seeds = graph.num_seeds
-        states = self.model(sources.h[:seeds], sources, graph)
-        sender, receiver = graph.edge_index[:, : graph.num_edges[0]]
-        around = scatter(alone[sender], receiver, dim_size=seeds, reduce="mean")
-        # Around a node without neighbours there is nobody but itself.
-        lonely = torch.bincount(receiver, minlength=seeds) == 0
-        around = torch.where(lonely[:, None], alone[:seeds], around)
-        return torch.cat([mean_tokens(states, sources.mask[:seeds]), around], 1)
+        """One vector per seed, ``[seeds, (1 + rings) D]``."""
+        tokens = self.reader.told(inputs.content.take(graph.num_nodes[self.hops]))
+        seeds, near = graph.num_seeds, graph.num_nodes[self.model.hops]
+        if self.model.hops:
+            states = self.model(tokens.h[:seeds], Tokens(tokens.h[:near], tokens.mask[:near]), graph)
+        else:
+            states = self.model.plain(tokens)
+        out = [mean_tokens(states, tokens.mask[:seeds])]
+        if self.rings:
+            around = mean_tokens(self.model.plain(tokens), tokens.mask)
+            for edges, count in graph.layers():
+                heard = scatter(around[edges[0]], edges[1], dim_size=count, reduce="mean")
+                # Around a node without neighbours there is nobody but itself.
+                lonely = torch.bincount(edges[1], minlength=count) == 0
+                around = torch.where(lonely[:, None], around[:count], heard)
+                out.append(around[:seeds])
+        return torch.cat(out, 1)
 
 
 class FoundationRecordingNetwork(Network):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -21,6 +22,11 @@ from fimp.tasks.base import Network, TaskKind, register
 from fimp.tasks.classification import CLASS_WEIGHTS, ClassificationNetwork, ClassificationTask, Labelled
 from fimp.tasks.foundation import FoundationClassificationNetwork, read_image_model
 from fimp.tokenizers.patch import ImageInputs, PatchEncoder
+
+#: Rings of neighbours whose images foundation models are told of: as many as graph neural networks of two layers hear.
+RINGS = 2
+#: Learning rate of foundation models, whose first answer is that of a linear classifier on what they know.
+FOUNDATION_LR = 1e-4
 
 
 @dataclass(frozen=True)
@@ -101,6 +107,19 @@ class ImageTask(ClassificationTask):
         labels: Tensor = self.data.y[torch.from_numpy(nodes)]
         return Labelled(ImageInputs(views), labels)
 
+    def rows(self, choices: Sequence[ModelChoice]) -> list[ModelChoice]:
+        """As :meth:`fimp.tasks.Task.rows`; foundation models with their defaults are trained at FOUNDATION_LR."""
+        out = []
+        for row in super().rows(choices):
+            h = row.hyperparameters
+            own = row.spec.foundation is not None and h == row.spec.defaults
+            out.append(replace(row, hyperparameters=replace(h, lr=FOUNDATION_LR)) if own else row)
+        return out
+
+    def starts_with_probe(self, choice: ModelChoice) -> bool:
+        """So do foundation models: a head that knows nothing first distorts what they know (Kumar et al., 2022)."""
+        return choice.spec.foundation is not None
+
     def network(self, choice: ModelChoice) -> Network:
         """The model with a head for the classes.
 
@@ -110,7 +129,7 @@ class ImageTask(ClassificationTask):
             If it is a foundation model that cannot be loaded, or reads no images.
         """
         if choice.spec.foundation is not None:
-            return FoundationClassificationNetwork(*read_image_model(choice), self.log_prior)
+            return FoundationClassificationNetwork(*read_image_model(choice), self.log_prior, rings=RINGS)
         if choice.gene_table is not None:
             raise FIMPError(f"--models: {choice.name} has embeddings of genes, and images have none")
         choice = choice.for_data(int(self.measured["class_count"].sum()))

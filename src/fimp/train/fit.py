@@ -310,7 +310,7 @@ def _select(
     if best.best_model_score is not None and sign * (now - float(best.best_model_score)) < 0:
         now = float(best.best_model_score)
         load_weights(module.network, path, prefix=PREFIX)
-    if math.isnan(now) or sign * (now - start) < 0:
+    if math.isnan(now) or sign * (now - start) <= 0:
         load_weights(module.network, folder / START, prefix=PREFIX)
     _save(module.network, path, now)
     (folder / START).unlink()
