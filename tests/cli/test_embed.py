@@ -13,7 +13,7 @@ import fimp
 def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     fimp.data.simulate.tissue(n_cells=80, n_genes=18, n_pairs=4).write_h5ad(folder / "train.h5ad")
-    table = fimp.data.simulate.images(folder / "images", n_places=60)
+    table = fimp.data.simulate.images(folder / "images", n_places=60, labelled=1.0)
     fimp.data.write_nodes(folder / "graph.npz", graph(60))
     common = {"dim": 16, "epochs": 2, "batch_size": 32}
     pixels = {**common, "image_size": 16, "patch_size": 8, "split_by": "region"}
@@ -133,7 +133,7 @@ def test_images_without_labels_are_embedded_into_arrays(run_cli, runs, images, b
 
 
 def test_runs_of_compare_are_embedded(run_cli, images, bare, tmp_path):
-    table = fimp.data.simulate.images(tmp_path / "train", n_places=60)
+    table = fimp.data.simulate.images(tmp_path / "train", n_places=60, labelled=1.0)
     sizes = ["--image-size", 16, "--patch-size", 8, "--device", "cpu", "--jobs", 1, "--seeds", 1]
     for task, more in (("image", ["--epochs", 1]), ("zeroshot", [])):
         run = ["compare", task, "--data", table, "--models", "sage", *sizes, *more, "--out", tmp_path / task]

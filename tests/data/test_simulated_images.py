@@ -2,6 +2,7 @@ import csv
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from fimp.data import read_places
@@ -29,7 +30,7 @@ def directions(paths):
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    return read_places(images(tmp_path_factory.mktemp("map")), PlaceOptions(split_by="region"))
+    return read_places(images(tmp_path_factory.mktemp("map"), labelled=1.0), PlaceOptions(split_by="region"))
 
 
 def test_a_seed_fixes_every_byte(tmp_path):
@@ -85,6 +86,15 @@ def test_colours_tell_nothing(data):
     colour = np.c_[pixels.mean(1), pixels.std(1)]
     largest = np.bincount(data.y).max() / 800
     assert cross_val_score(LogisticRegression(max_iter=500), colour, data.y, cv=5).mean() < largest + 0.05
+
+
+def test_few_training_images_have_labels(tmp_path):
+    data = read_places(images(tmp_path, seed=3))
+    assert 60 < int(data.train_mask.sum()) < 140
+    assert int(data.test_mask.sum()) > 120
+    assert torch.equal(data.y >= 0, data.train_mask | data.val_mask | data.test_mask)
+    with pytest.raises(FIMPError, match="labelled=2"):
+        images(tmp_path, labelled=2)
 
 
 def test_what_cannot_be_written_is_an_error(tmp_path):

@@ -21,7 +21,7 @@ OPTIONS = TrainOptions(epochs=3, batch_size=32, device="cpu")
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("images")
-    simulate.images(folder, n_places=80, seed=1)
+    simulate.images(folder, n_places=80, labelled=1.0, seed=1)
     return read_images(folder / "images.csv", ImageOptions(image_size=24))
 
 
@@ -104,7 +104,7 @@ def test_patches_must_fill_the_images(data):
 
 
 def test_broken_images_leave_the_graph(tmp_path):
-    simulate.images(tmp_path, n_places=50, seed=0)
+    simulate.images(tmp_path, n_places=50, labelled=1.0, seed=0)
     whole = read_images(tmp_path / "images.csv", ImageOptions(image_size=16))
     whole.paths[5].write_bytes(b"nothing")
     part = read_images(tmp_path / "images.csv", ImageOptions(image_size=16))

@@ -35,7 +35,7 @@ _TINT, _NOISE = 8.0, 30.0
 _VERSION = 2
 
 
-def images(folder: str | Path, n_places: int = 800, seed: int = 0) -> Path:
+def images(folder: str | Path, n_places: int = 800, seed: int = 0, labelled: float = 0.2) -> Path:
     """Write images of ploughed fields at places on a map, and the table that lists them.
 
     A map of about 12 places within 10 miles of each other is divided into 24 domains, six for each of 4 countries. The
@@ -51,22 +51,26 @@ def images(folder: str | Path, n_places: int = 800, seed: int = 0) -> Path:
         Number of images, one per place; at least 40.
     seed
         Seed of everything.
+    labelled
+        Share of training images that have a label. Images are many and labels few, as where a person has to give them.
 
     Returns
     -------
     Path
         ``images.csv``, with columns ``path``, ``latitude``, ``longitude``, ``label`` (the country), ``region`` (sixteen
-        squares of the map) and ``split`` (ten squares train, two validate and four test).
+        squares of the map) and ``split`` (ten squares train, two validate, four test; empty where there is no label).
 
     Raises
     ------
     FIMPError
-        If there are too few places, or the folder cannot be written.
+        If there are too few places, the share is none, or the folder cannot be written.
     """
     from PIL import Image
 
     if n_places < 40:
         raise FIMPError(f"images: n_places={n_places}, wanted at least 40; use 800, for instance")
+    if not 0.0 <= labelled <= 1.0:
+        raise FIMPError(f"images: labelled={labelled} is no share, wanted 0 to 1; use 0.2, for instance")
     generator = np.random.default_rng([seed, 14])
     # Position in miles, from the corner of a square.
     side = float(np.sqrt(n_places * np.pi * 100.0 / _DENSITY))
@@ -79,6 +83,7 @@ def images(folder: str | Path, n_places: int = 800, seed: int = 0) -> Path:
     square = _SQUARES * line + column
     parts = np.repeat(["test", "val", "train"], [_TEST, _VALIDATE, _SQUARES**2 - _TEST - _VALIDATE])
     split = generator.permutation(parts)[square]
+    known = (split != "train") | (generator.random(n_places) < labelled)
     place = Path(folder).expanduser()
     try:
         (place / "images").mkdir(parents=True, exist_ok=True)
@@ -88,8 +93,10 @@ def images(folder: str | Path, n_places: int = 800, seed: int = 0) -> Path:
             for row in range(n_places):
                 path = f"images/{row:05d}.png"
                 Image.fromarray(_furrows(angle[row], generator)).save(place / path)
-                label, region = f"country {'ABCD'[country[row]]}", f"R{square[row]}"
-                writer.writerow([path, f"{latitude[row]:.6f}", f"{longitude[row]:.6f}", label, region, split[row]])
+                told = [f"country {'ABCD'[country[row]]}", f"R{square[row]}", split[row]]
+                if not known[row]:
+                    told = ["", told[1], ""]
+                writer.writerow([path, f"{latitude[row]:.6f}", f"{longitude[row]:.6f}", *told])
     except OSError as error:
         raise FIMPError(f"{place}: cannot be written ({error.strerror or error}); name another folder") from error
     return place / "images.csv"
