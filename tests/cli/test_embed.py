@@ -45,7 +45,7 @@ def tissue(tmp_path_factory):
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
     """Images of which one is broken, ten have a label that the model knows, and five one that it does not."""
-    table = fimp.data.simulate.images(tmp_path_factory.mktemp("data"), n_places=45, seed=5)
+    table = fimp.data.simulate.images(tmp_path_factory.mktemp("data"), n_places=45, labelled=1.0, seed=5)
     with table.open(newline="") as file:
         rows = [row[:4] for row in csv.reader(file)]
     rows = [[*row[:3], row[3] if index <= 10 else "elsewhere" if index <= 15 else ""] for index, row in enumerate(rows)]

@@ -11,13 +11,13 @@ OPTIONS = {"image_size": 16, "patch_size": 8, "dim": 16, "lr": 3e-3, "batch_size
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory):
-    return fimp.data.simulate.images(tmp_path_factory.mktemp("images"), n_places=70, seed=0)
+    return fimp.data.simulate.images(tmp_path_factory.mktemp("images"), n_places=70, labelled=1.0, seed=0)
 
 
 @pytest.fixture(scope="module")
 def other(tmp_path_factory):
     """Other images: a path and where it is, no label, no region."""
-    path = fimp.data.simulate.images(tmp_path_factory.mktemp("other"), n_places=45, seed=3)
+    path = fimp.data.simulate.images(tmp_path_factory.mktemp("other"), n_places=45, labelled=1.0, seed=3)
     with path.open(newline="") as file:
         rows = [row[:3] for row in csv.reader(file)]
     with (path.parent / "bare.csv").open("w", newline="") as file:
@@ -92,3 +92,13 @@ def test_mistakes_are_named(table, tmp_path):
         fimp.ImageModel(table, label="nope")
     with pytest.raises(FIMPError, match="does not exist"):
         fimp.ImageModel(tmp_path / "nowhere.csv")
+
+
+def test_foundation_models_are_trained_as_in_comparisons(table, tmp_path):
+    from fimp.foundation.vit_mae import new_vit_mae, save_vit_mae
+
+    vit = tmp_path / "vit"
+    save_vit_mae(new_vit_mae(16, 8, dim=16, layers=2, heads=2, hidden=16, decoder_dim=8, decoder_layers=1), vit)
+    sizes = {"image_size": 16, "patch_size": 8}
+    assert fimp.ImageModel(table, model=f"fimp:{vit}", **sizes).choice.hyperparameters.lr == 1e-4
+    assert fimp.ImageModel(table, model=f"fimp:{vit}", lr=1e-3, **sizes).choice.hyperparameters.lr == 1e-3

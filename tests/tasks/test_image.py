@@ -8,6 +8,7 @@ from PIL import Image
 import fimp
 from fimp.data import simulate
 from fimp.data.image_graph import ImageOptions, read_images
+from fimp.data.subgraph import Subgraph
 from fimp.errors import FIMPError
 from fimp.foundation.vit_mae import new_vit_mae, save_vit_mae
 from fimp.models import resolve
@@ -160,6 +161,29 @@ def test_foundation_models_start_from_a_linear_classifier_and_training_does_not_
     choice = replace(choice, hyperparameters=replace(choice.hyperparameters, lr=lr))
     score = evaluate(task, choice, fit(task, choice, OPTIONS).network, task.split["val"], OPTIONS)
     assert score["accuracy"] > 0.8
+
+
+def test_foundation_models_are_trained_slowly_unless_told_otherwise(task, vit):
+    (row,) = task.rows([resolve(f"fimp:{vit}")])
+    assert row.hyperparameters.lr == 1e-4
+    (row,) = task.rows([resolve(f"fimp:{vit}", lr=3e-4)])
+    assert row.hyperparameters.lr == 3e-4
+    (row,) = task.rows([resolve("sage")])
+    assert row.hyperparameters == resolve("sage").hyperparameters
+
+
+def test_images_two_rings_away_are_heard_by_foundation_models(task, vit):
+    """Of a path of three images, the last reaches the first through the one between."""
+    choice = small("fimp:{}", vit)
+    network = task.network(choice).eval()
+    torch.nn.init.normal_(network.head.weight)
+    one = task.inputs(np.arange(3), 0)
+    graph = Subgraph(np.arange(3), torch.tensor([[1, 2], [0, 1]]), (1, 2, 3), (1, 2), torch.tensor([1, 1, 0]))
+    before = network(one, graph)
+    assert network.embed(one, graph).shape == (1, 3 * 16)
+    pixels = one.content.pixels.clone()
+    pixels[2] = 255 - pixels[2]
+    assert not torch.allclose(network(one._replace(content=one.content._replace(pixels=pixels)), graph), before)
 
 
 def test_zero_shot_draws_from_the_parts_of_the_split(data):

@@ -83,6 +83,9 @@ class GraphModel(ABC):
         self.data = self._read(source)
         self._reference = self.data.reference
         self.task: Any = self.config.make_task(self.data)
+        if not chosen[3]:
+            own = self.task.with_defaults(self.choice).hyperparameters
+            self.config = replace(self.config, hyperparameters=own)
         torch.manual_seed(seed)
         self.network = self.task.network(self.choice).eval()
         self.epochs = 0

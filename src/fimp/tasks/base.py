@@ -168,12 +168,16 @@ class Task(ABC):
         """
         for choice in choices:
             self.check(choice)
-        out = [row for choice in choices for row in (choice.filled() if self.fills else [choice])]
+        out = [self.with_defaults(row) for choice in choices for row in (choice.filled() if self.fills else [choice])]
         names = [row.name for row in out]
         for name in names:
             if names.count(name) > 1:
                 raise FIMPError(f"--models: {name!r} is named {names.count(name)} times; name it once")
         return out
+
+    def with_defaults(self, choice: ModelChoice) -> ModelChoice:
+        """A model with the hyperparameters that suit the task, where it has those that it comes with."""
+        return choice
 
     def starts_with_probe(self, choice: ModelChoice) -> bool:
         """Whether training of a model starts with a linear classifier of what it embeds as it comes."""

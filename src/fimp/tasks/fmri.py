@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple
 
@@ -219,14 +218,11 @@ class FMRITask(Task):
         draw = hash_uniform(self.seed, 7, epochs[:, None, None], windows[:, None, None], region[:, None], patch)
         return draw.argsort(2).argsort(2) >= self.shown
 
-    def rows(self, choices: Sequence[ModelChoice]) -> list[ModelChoice]:
-        """As :meth:`fimp.tasks.Task.rows`; models of tokens with their defaults are trained at :data:`TOKENS_LR`."""
-        out = []
-        for row in super().rows(choices):
-            h = row.hyperparameters
-            own = row.spec.input == "tokens" and h == row.spec.defaults
-            out.append(replace(row, hyperparameters=replace(h, lr=TOKENS_LR)) if own else row)
-        return out
+    def with_defaults(self, choice: ModelChoice) -> ModelChoice:
+        """As :meth:`fimp.tasks.Task.with_defaults`; models of tokens are trained at :data:`TOKENS_LR`."""
+        h = choice.hyperparameters
+        own = choice.spec.input == "tokens" and h == choice.spec.defaults
+        return replace(choice, hyperparameters=replace(h, lr=TOKENS_LR)) if own else choice
 
     def network(self, choice: ModelChoice) -> Network:
         """The model with tokenizer or filled-in windows, and a head for patches; a rule, fitted where it can be.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -107,14 +106,11 @@ class ImageTask(ClassificationTask):
         labels: Tensor = self.data.y[torch.from_numpy(nodes)]
         return Labelled(ImageInputs(views), labels)
 
-    def rows(self, choices: Sequence[ModelChoice]) -> list[ModelChoice]:
-        """As :meth:`fimp.tasks.Task.rows`; foundation models with their defaults are trained at FOUNDATION_LR."""
-        out = []
-        for row in super().rows(choices):
-            h = row.hyperparameters
-            own = row.spec.foundation is not None and h == row.spec.defaults
-            out.append(replace(row, hyperparameters=replace(h, lr=FOUNDATION_LR)) if own else row)
-        return out
+    def with_defaults(self, choice: ModelChoice) -> ModelChoice:
+        """As :meth:`fimp.tasks.Task.with_defaults`; foundation models are trained at :data:`FOUNDATION_LR`."""
+        h = choice.hyperparameters
+        own = choice.spec.foundation is not None and h == choice.spec.defaults
+        return replace(choice, hyperparameters=replace(h, lr=FOUNDATION_LR)) if own else choice
 
     def starts_with_probe(self, choice: ModelChoice) -> bool:
         """So do foundation models: a head that knows nothing first distorts what they know (Kumar et al., 2022)."""
