@@ -49,9 +49,9 @@ def test_the_table_lists_images_of_one_size(tmp_path):
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == ["path", "latitude", "longitude", "label", "region", "split"]
     assert len(rows) == 40
-    pixels = read_pixels([tmp_path / row["path"] for row in rows], 24, on_error="fail")
-    assert pixels.read(np.arange(40)).shape == (40, 24, 24, 3)
-    assert Image.open(tmp_path / rows[0]["path"]).size == (24, 24)
+    pixels = read_pixels([tmp_path / row["path"] for row in rows], 48, on_error="fail")
+    assert pixels.read(np.arange(40)).shape == (40, 48, 48, 3)
+    assert Image.open(tmp_path / rows[0]["path"]).size == (48, 48)
 
 
 def test_countries_are_smooth_and_all_there(data):
@@ -82,7 +82,7 @@ def test_colours_tell_nothing(data):
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import cross_val_score
 
-    pixels = read_pixels(data.paths, 24).read(np.arange(800)).reshape(800, -1, 3) / 255.0
+    pixels = read_pixels(data.paths, 48).read(np.arange(800)).reshape(800, -1, 3) / 255.0
     colour = np.c_[pixels.mean(1), pixels.std(1)]
     largest = np.bincount(data.y).max() / 800
     assert cross_val_score(LogisticRegression(max_iter=500), colour, data.y, cv=5).mean() < largest + 0.05

@@ -95,3 +95,37 @@ def test_a_second_ring_does_not_depend_on_the_batch():
     for node in range(30):
         alone = sampler.sample(np.array([node]))
         assert sorted(alone.nodes[alone.second_ring(3)[0].numpy()]) == sorted(src[dst == node])
+
+
+@given(seed=st.integers(0, 1000), reach=st.integers(0, 4), most=st.integers(1, 40))
+def test_what_is_within_reach_is_what_walks_reach_nearest_first(seed, reach, most):
+    edges = random_graph(seed, edges=60)
+    graph = NeighborSampler(edges, 30, [-1] * 4).sample(np.random.default_rng(seed).permutation(30))
+    found = graph.within(reach, most)
+    assert (found[1].diff() >= 0).all()
+    src, dst = graph.nodes[found.numpy()]
+    hops = np.full((30, 30), 99)
+    step = np.zeros((30, 30), dtype=int)
+    np.add.at(step, tuple(edges.numpy()), 1)
+    walks = np.eye(30, dtype=int)
+    times = np.zeros((30, 30), dtype=int)
+    for hop in range(reach + 1):
+        first = (walks > 0) & (hops == 99)
+        hops[first], times[first] = hop, walks[first]
+        walks = walks @ step
+    for node in range(30):
+        heard = src[dst == node]
+        assert heard[0] == node
+        wanted = np.flatnonzero(hops[:, node] <= reach)
+        order = np.lexsort((wanted, -times[wanted, node], hops[wanted, node]))
+        assert heard.tolist() == wanted[order][:most].tolist()
+
+
+def test_what_is_within_reach_does_not_depend_on_the_batch():
+    sampler = NeighborSampler(random_graph(0), 30, [-1] * 4)
+    whole = sampler.sample(np.arange(30))
+    src, dst = whole.nodes[whole.within(2, 5).numpy()]
+    for node in range(30):
+        alone = sampler.sample(np.array([node]))
+        into = alone.within(2, 5)
+        assert alone.nodes[into[0, into[1] == 0].numpy()].tolist() == src[dst == node].tolist()

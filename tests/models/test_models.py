@@ -7,6 +7,7 @@ import torch
 from fimp.data import load_cells, simulate
 from fimp.errors import FIMPError
 from fimp.models import known_models, resolve, resolve_all
+from fimp.models.registry import default_reach
 from fimp.tasks import ExpressionTask
 from fimp.train.loader import sampler_for
 
@@ -154,9 +155,9 @@ def test_dropout_that_nobody_chose_fits_the_number_of_values():
 
 
 def test_a_second_ring_is_heard_where_neighbours_agree_and_nobody_chose():
-    assert resolve("fimp-base").for_data(1000, 0.2).hyperparameters.reach == 1
-    assert resolve("fimp-base").for_data(1000, 0.8).hyperparameters.reach == 2
-    assert resolve("fimp-base", reach=1).for_data(1000, 0.8).hyperparameters.reach == 1
+    assert resolve("fimp-base").for_data(1000, default_reach(0.2)).hyperparameters.reach == 1
+    assert resolve("fimp-base").for_data(1000, default_reach(0.8)).hyperparameters.reach == 2
+    assert resolve("fimp-base", reach=1).for_data(1000, default_reach(0.8)).hyperparameters.reach == 1
 
 
 def test_an_impossible_reach_is_refused(task):

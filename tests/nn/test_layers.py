@@ -91,10 +91,9 @@ def test_values_that_are_twice_as_large_stay_so():
 def test_a_layer_that_was_not_trained_passes_on_what_is_heard():
     """As strong as it is said: neither norm nor feed-forward network stands in between."""
     torch.manual_seed(0)
-    layer = FIMPLayer(64, 4, names=True, heard=True).eval()
-    for parameter in (layer.own.out_proj.bias, layer.ffn[2].bias):
-        torch.nn.init.zeros_(parameter)
-    names = torch.randn(1, 3, 64)
+    layer = FIMPLayer(64, 4, own=False, names=True, heard=True).eval()
+    # Every head has a whole name.
+    names = 4.0 * torch.eye(16)[None, :3].repeat(1, 1, 4)
     called = names.expand(2, -1, -1), names
     queries, said = torch.zeros(1, 3, 64), torch.zeros(2, 3, 64)
     said[..., :32] = 0.01 * torch.randn(2, 3, 32)
@@ -107,3 +106,17 @@ def test_a_layer_that_was_not_trained_passes_on_what_is_heard():
     torch.testing.assert_close(second, 2.0 * first, rtol=0.05, atol=1e-3)
     similar = torch.nn.functional.cosine_similarity(first[0], said[1, :, :32])
     assert (similar > 0.8).all()
+
+
+def test_edges_that_count_less_are_heard_less():
+    queries, sources, edges = inputs()
+    layer = FIMPLayer(8, 2).eval()
+    ones = torch.ones(4)
+    torch.testing.assert_close(
+        layer(queries, sources, edges, edge_weight=ones), layer(queries, sources, edges), rtol=1e-5, atol=1e-6
+    )
+    # Nodes 1 and 2 have one neighbour each: in a mean, its weight does not matter, but in that of node 0 it does.
+    weighted = layer(queries, sources, edges, edge_weight=torch.tensor([1.0, 0.0, 1.0, 1.0]))
+    torch.testing.assert_close(weighted[0], layer(queries, sources, edges[:, :1])[0], rtol=1e-5, atol=1e-6)
+    layer = FIMPLayer(8, 2, edge_dropout=0.5).train()
+    assert torch.isfinite(layer(queries, sources, edges, edge_weight=ones)).all()

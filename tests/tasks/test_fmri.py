@@ -122,10 +122,11 @@ def test_every_region_hides_and_shows_and_evaluation_hides_the_same(task):
     assert not torch.equal(task.inputs(train, 0).targets, task.inputs(train, 1).targets)
 
 
-def test_each_window_is_in_units_of_what_it_shows(task):
+def test_each_region_is_in_units_of_what_its_window_shows(task):
     nodes = first_window(task)
     inputs = task.inputs(nodes, EVALUATION)
-    assert float(inputs.values[~inputs.hidden].square().mean()) == pytest.approx(1.0, rel=1e-5)
+    power = (inputs.values * inputs.spread[:, None, None])[~inputs.hidden].square().view(R, -1).mean(1)
+    torch.testing.assert_close(inputs.spread, (0.5 * (power + power.mean())).sqrt())
     part = task.inputs(nodes[3:5], EVALUATION)
     assert torch.equal(part.values, inputs.values[3:5])
     window = nodes[0] // R

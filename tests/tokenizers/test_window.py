@@ -45,14 +45,35 @@ def test_hidden_values_are_not_looked_at_and_become_the_mask_token(tokenizer):
     torch.testing.assert_close((out @ tokenizer.values_of().T)[~content.hidden], content.values[~content.hidden])
 
 
-def test_names_are_of_time_and_region_alone(tokenizer):
+def test_names_are_of_time_and_region_or_of_time_alone(tokenizer):
     content = inputs()
-    names = tokenizer.names(content)
-    assert names.shape == (N, P, D)
-    assert torch.equal(tokenizer.names(inputs()._replace(values=content.values + 1)), names)
+    whole, alone = tokenizer.names(content)
+    assert whole.shape == alone.shape == (N, P, D)
+    assert torch.equal(tokenizer.names(inputs()._replace(values=content.values + 1))[0], whole)
     other = tokenizer.names(content._replace(profile=content.profile + 1))
-    assert torch.equal(other[..., : -D // 4], names[..., : -D // 4])
-    assert not torch.equal(other, names)
+    assert not torch.equal(other[0], whole)
+    assert torch.equal(other[1], alone)
+    assert torch.equal(alone, alone[:1].expand(N, -1, -1))
+
+
+@pytest.mark.parametrize("patches", [3, 12])
+def test_every_head_knows_names_whole(patches):
+    content = inputs()
+    profile = torch.nn.functional.normalize(content.profile[:, :4], dim=1)
+    content = content._replace(
+        profile=torch.nn.functional.pad(profile, (0, PROFILE - 4)), hidden=torch.zeros(N, patches, dtype=torch.bool)
+    )
+    with torch.no_grad():
+        both = WindowTokenizer(patches, L, D, content.xyz).names(content)
+    whole, alone = (names.unflatten(2, (4, 8)) for names in both)
+    for names in (whole, alone):
+        torch.testing.assert_close(names.square().sum(3), torch.full((N, patches, 4), 8.0))
+    # Half of a product is that of regions where the time is the same.
+    product = torch.einsum("npc,mpc->pnm", whole[:, :, 1], whole[:, :, 1])
+    torch.testing.assert_close(product[0], 4.0 + 4.0 * profile @ profile.T)
+    if patches == 3:
+        assert (whole[0, 0, 0] @ whole[0, 1, 0]) == pytest.approx(4.0, abs=1e-4)
+        assert (alone[0, 0, 0] @ alone[0, 1, 0]) == pytest.approx(0.0, abs=1e-4)
 
 
 def test_places_are_numbers_of_the_order_of_one_wherever_regions_are():

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from fimp.errors import FIMPError
 
 #: Side of an image, in pixels.
-SIZE = 24
+SIZE = 48
 #: Name under which commands and readers take the images that are made with the defaults.
 NAME = "simulated_images"
 #: Places within 10 miles of a place, on average.
@@ -25,14 +25,15 @@ _SQUARES, _VALIDATE, _TEST = 4, 2, 4
 #: Directions of the furrows in degrees: how far classes are apart, and the spread within a class. They go from level to
 #: upright, so that no image becomes one of another class when it is mirrored, as training does.
 _APART, _SPREAD = 30.0, 25.0
-#: Furrows per pixel, and the spread of their frequency in both directions: they wave, end and begin.
-_FREQUENCY, _BAND = 1 / 6.5, 0.035
+#: Furrows per pixel, and the spread of their frequency in both directions: they wave, end and begin, so that no pixel
+#: tells anything by itself.
+_FREQUENCY, _BAND = 0.1, 0.012
 #: Colour of the ground, and how deep furrows are in each channel.
 _EARTH, _FURROWS = np.array([140.0, 115.0, 85.0]), np.array([34.5, 30.0, 24.0])
 #: Standard deviations of the colour of the ground between images, and of noise.
-_TINT, _NOISE = 8.0, 30.0
+_TINT, _NOISE = 8.0, 10.0
 #: Counts up when images are made otherwise than before, so that those in caches are not used.
-_VERSION = 2
+_VERSION = 3
 
 
 def images(folder: str | Path, n_places: int = 800, seed: int = 0, labelled: float = 0.2) -> Path:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.sparse import csr_array, eye_array
 from torch import Tensor
 
 
@@ -115,6 +116,32 @@ class Subgraph(NamedTuple):
         count = torch.bincount(seed)
         rank = torch.arange(len(seed), device=src.device) - (count.cumsum(0) - count)[seed]
         return torch.stack([far, seed])[:, rank < most]
+
+    def within(self, reach: int, most: int = 128) -> Tensor:
+        """Edges ``[2, r]`` to every node from itself and from nodes that lead to it in ``reach`` hops or fewer.
+
+        Paths are those of the subgraph. Of more than ``most`` nodes the nearest stay, and of those that are equally
+        near the ones that most walks of that length start from. Edges are in the order of their destinations.
+        """
+        size, device = len(self.nodes), self.edge_index.device
+        src, dst = self.edge_index.cpu().numpy()
+        step = csr_array((np.ones(len(src)), (dst, src)), shape=(size, size))
+        walks = known = eye_array(size, format="csr")
+        rings = [known.tocoo()]
+        for _ in range(reach):
+            walks = step @ walks
+            ring = walks - walks.multiply(known)
+            ring.eliminate_zeros()
+            known = (known + ring).sign()
+            rings.append(ring.tocoo())
+        seed, far, times = (np.concatenate([getattr(ring, name) for ring in rings]) for name in ("row", "col", "data"))
+        hop = np.repeat(np.arange(len(rings)), [ring.nnz for ring in rings])
+        # Which nodes stay must not depend on their place in the batch, so equals are told apart by their index.
+        order = np.lexsort((self.nodes[far], -times, hop, seed))
+        seed, far = seed[order], far[order]
+        count = np.bincount(seed, minlength=size)
+        rank = np.arange(len(seed)) - np.repeat(np.cumsum(count) - count, count)
+        return torch.from_numpy(np.stack([far, seed])[:, rank < most].astype(np.int64)).to(device)
 
     def to(self, device: torch.device) -> Subgraph:
         """Tensors on a device."""

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from fimp.data.subgraph import Subgraph
 from fimp.errors import FIMPError
+from fimp.models.fimp_rounds import FIMPRounds
 from fimp.models.registry import Backbone, Hyperparameters, ModelSpec, register
-from fimp.nn.layers import FIMPLayer, HalfNorm
+from fimp.nn.layers import FIMPLayer
 from fimp.tokenizers.base import Tokens
 
 
@@ -29,9 +30,7 @@ class FIMP(Backbone):
        sources, which they find by name, too, and where neighbours agree well by those of a second ring of nodes. The
        neighbours' cell tokens are left out here, so that what a message says can be read token by token.
 
-    Where a node has as many parts as there are queries, as a signal has patches, it is summed up part by part: a cell
-    token for every query (``parts``). These attend to those of their own node, too, and find their neighbours' by name;
-    with hidden parts as mask tokens, this is Algorithm 1 of the paper on whole sequences.
+    Where nodes are asked for the very tokens that they show, see :class:`fimp.models.fimp_rounds.FIMPRounds`.
 
     Parameters
     ----------
@@ -47,9 +46,6 @@ class FIMP(Backbone):
         Whether tokens have names by which the last layer finds them.
     reach
         Rings of neighbours whose sources the last layer hears: 1, or 2 (which takes two layers).
-    parts
-        Whether a node has a cell token for every query, instead of one for all. The first half of the channels then
-        holds values, which are not normalised.
 
     Attributes
     ----------
@@ -72,12 +68,11 @@ class FIMP(Backbone):
         edge_dropout: float = 0.1,
         names: bool = False,
         reach: int = 1,
-        parts: bool = False,
     ) -> None:
         super().__init__()
         if reach not in (1, 2):
             raise FIMPError(f"fimp-base: reach={reach}; use 1 or 2")
-        self.out_dim, self.hops, self.reach, self.parts = dim, layers, min(reach, layers), parts
+        self.out_dim, self.hops, self.reach = dim, layers, min(reach, layers)
 
         def layer(own: bool, last: bool) -> FIMPLayer:
             return FIMPLayer(
@@ -89,20 +84,13 @@ class FIMP(Backbone):
                 own=own,
                 names=own and names,
                 far=last and self.reach == 2,
-                heard=parts,
             )
 
-        self.summaries = nn.ModuleList(layer(own=parts, last=False) for _ in range(layers))
-        opening = nn.Linear(dim, dim)
-        if parts:
-            # As with the layers, nothing stands at first between what is heard and the answer.
-            nn.init.zeros_(opening.weight)
-            nn.init.zeros_(opening.bias)
-        self.gate = nn.Sequential(nn.LayerNorm(dim), opening)
-        norm = HalfNorm if parts else nn.LayerNorm
-        self.norm_read = norm(dim)
+        self.summaries = nn.ModuleList(layer(own=False, last=False) for _ in range(layers))
+        self.gate = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, dim))
+        self.norm_read = nn.LayerNorm(dim)
         self.last = layer(own=True, last=True)
-        self.norm = norm(dim)
+        self.norm = nn.LayerNorm(dim)
 
     def forward(
         self,
@@ -117,17 +105,16 @@ class FIMP(Backbone):
         Parameters
         ----------
         cells
-            Cell tokens of all nodes of the subgraph, ``[n, 1, D]``, or with ``parts`` ``[n, T, D]``.
+            Cell tokens of all nodes of the subgraph, ``[n, 1, D]``.
         sources
-            Visible tokens of the nodes within ``reach`` hops, ``h [n_r, S, D]``; with ``parts`` those of all nodes,
-            which are their cell tokens with a mask of what is visible.
+            Visible tokens of the nodes within ``reach`` hops, ``h [n_r, S, D]``.
         queries
             Tokens asked of the seeds, ``h [seeds, T, D]``.
         graph
             Subgraph with as many hops as there are layers.
         names
             Names of sources ``[n_r, S, D]`` and of queries ``[seeds, T, D]``, where tokens have names: what they are,
-            apart from their values. With ``parts``, a node's cell tokens have the names of its sources.
+            apart from their values.
 
         Returns
         -------
@@ -165,14 +152,9 @@ class FIMP(Backbone):
         names: tuple[Tensor, Tensor] | None,
     ) -> tuple[Tensor, Tokens, Tensor]:
         """What the last layer takes: queries, the seeds' own tokens, and edges."""
-        edges, called = graph.edge_index, None
-        # Parts of which nothing is known have nothing to say before they have heard something.
-        mask = sources.mask if self.parts else torch.ones_like(cells[:, :, 0], dtype=torch.bool)
+        edges = graph.edge_index
         for layer, (edges, count) in zip(self.summaries, graph.layers(), strict=True):
-            if self.parts and names is not None:
-                called = names[0][: len(cells)], names[0][:count]
-            cells = layer(cells[:count], Tokens(cells, mask), edges, names=called)
-            mask = torch.ones_like(cells[:, :, 0], dtype=torch.bool)
+            cells = layer(cells[:count], Tokens(cells, torch.ones_like(cells[:, :, 0], dtype=torch.bool)), edges)
         seeds = graph.num_seeds
         mask = torch.cat([torch.ones_like(cells[:, :, 0], dtype=torch.bool), sources.mask[:seeds]], 1)
         asking = queries.h + cells + self.gate(queries.h) * self.norm_read(cells)
@@ -180,8 +162,11 @@ class FIMP(Backbone):
 
 
 def _build(h: Hyperparameters, in_dim: int, names: bool, parts: bool) -> Backbone:
-    dropout, reach = h.decided_dropout, h.decided_reach if names else 1
-    return FIMP(in_dim, h.layers, h.heads, dropout, h.attention_dropout, dropout, names, reach, parts)
+    dropout = h.decided_dropout
+    if parts:
+        return FIMPRounds(in_dim, h.layers, h.heads, dropout, h.attention_dropout, dropout, names, h.decided_reach)
+    reach = h.decided_reach if names else 1
+    return FIMP(in_dim, h.layers, h.heads, dropout, h.attention_dropout, dropout, names, reach)
 
 
 register(

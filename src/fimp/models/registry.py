@@ -29,8 +29,8 @@ FILLS = {
     "interpolate": "hidden values are interpolated between the visible ones around them",
 }
 
-#: Agreement of neighbours from which on a second ring of them is worth its time: nodes two hops away then agree, too.
-AGREEMENT_FOR_TWO_RINGS = 0.5
+#: Agreement of neighbours from which on a second ring of them is heard.
+_AGREEMENT_FOR_TWO_RINGS = 0.5
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,8 @@ class Hyperparameters:
         Probabilities of dropping hidden values and attention weights. No dropout given means one that fits the
         number of training values (:meth:`ModelChoice.for_data`).
     reach
-        Rings of neighbours, 1 or 2, whose tokens a model of tokens hears in its last layer. None means what fits the
-        tissue (:meth:`ModelChoice.for_data`).
+        Rings of neighbours whose tokens a model of tokens hears in a layer; 1 or 2 for cells. None means what fits the
+        data (:meth:`ModelChoice.for_data`).
     lr, weight_decay
         Peak learning rate and decoupled weight decay of AdamW.
     """
@@ -227,21 +227,31 @@ class ModelChoice:
         rest = self.name.removeprefix(self.spec.name)
         return [replace(self, name=f"{self.spec.name}+{fill}{rest}", fill=fill) for fill in FILLS]
 
-    def for_data(self, values: int, agreement: float = 0.0) -> ModelChoice:
-        """The same with dropout and reach decided, where none is given, by what was measured on training data.
+    def for_data(self, values: int, reach: int = 1) -> ModelChoice:
+        """The same with dropout and reach decided, where none is given.
 
         Parameters
         ----------
         values
             Number of training values, for :func:`default_dropout`.
-        agreement
-            How far neighbours agree (:func:`fimp.data.statistics.neighbor_agreement`): tokens of a second ring of
-            neighbours are heard from :data:`AGREEMENT_FOR_TWO_RINGS` on.
+        reach
+            Rings of neighbours whose tokens are heard (:func:`default_reach`).
         """
         h = self.hyperparameters
         dropout = default_dropout(values) if h.dropout is None else h.dropout
-        reach = (2 if agreement >= AGREEMENT_FOR_TWO_RINGS else 1) if h.reach is None else h.reach
+        reach = reach if h.reach is None else h.reach
         return replace(self, hyperparameters=replace(h, dropout=dropout, reach=reach))
+
+
+def default_reach(agreement: float) -> int:
+    """Reach among cells: a second ring is worth its time where neighbours agree, as those two hops away then do.
+
+    Parameters
+    ----------
+    agreement
+        How far neighbours agree (:func:`fimp.data.statistics.neighbor_agreement`).
+    """
+    return 2 if agreement >= _AGREEMENT_FOR_TWO_RINGS else 1
 
 
 def default_dropout(values: int) -> float:

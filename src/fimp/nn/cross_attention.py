@@ -11,10 +11,10 @@ from torch.nn import functional as F
 from fimp import ops
 from fimp.errors import FIMPError
 
-#: Where the prior of messages that are divided by what was heard starts, before softplus: at 0.007.
-_PRIOR = -5.0
-#: How much states say at its start of who asks whom, and by how much names say more than usual.
-_CONTENT, _SHARPNESS = 0.1, 2.0
+#: Where the prior of messages that are divided by what was heard starts, before softplus: at 0.1.
+_PRIOR = -1.5
+#: How much states say at its start of who asks whom, and what a name then scores against itself.
+_CONTENT, _NAMESAKE = 0.05, 11.3
 
 
 class MessageCreator(Protocol):
@@ -104,7 +104,7 @@ class CrossNodeAttention(nn.Module):
         self.null_token = nn.Parameter(torch.empty(2, heads, 1, dim // heads)) if null_token else None
         self.named = names
         if names:
-            self.name_norm = nn.LayerNorm(dim)
+            self.name_norm: nn.Module = nn.Identity() if heard else nn.LayerNorm(dim)
             self.q_name, self.k_name = nn.Linear(dim, dim, bias=False), nn.Linear(dim, dim, bias=False)
             self.null_score = nn.Parameter(torch.empty(heads)) if null_token else None
         if heard and not null_token:
@@ -149,7 +149,8 @@ class CrossNodeAttention(nn.Module):
         if self.null_token is not None:
             nn.init.normal_(self.null_token, std=0.1)
         if self.named:
-            self.name_norm.reset_parameters()
+            if isinstance(self.name_norm, nn.LayerNorm):
+                self.name_norm.reset_parameters()
             nn.init.orthogonal_(self.q_name.weight)
             with torch.no_grad():
                 self.k_name.weight.copy_(self.q_name.weight)
@@ -171,9 +172,11 @@ class CrossNodeAttention(nn.Module):
             nn.init.eye_(linear.weight)
         self.q_proj.weight.mul_(_CONTENT)
         if self.named:
-            self.k_name.weight.mul_(_SHARPNESS)
+            nn.init.eye_(self.q_name.weight)
+            # Names have length D, and are taken as they are: heads see D / heads of their square.
+            self.k_name.weight.copy_(_NAMESAKE * (self.dim / self.heads) ** -0.5 * self.q_name.weight)
             assert self.null_score is not None
-            self.null_score.mul_(_SHARPNESS)
+            self.null_score.fill_(_NAMESAKE)
 
     def _split(self, h: Tensor) -> Tensor:
         return h.view(h.size(0), h.size(1), self.heads, self.dim // self.heads).transpose(1, 2)
@@ -239,7 +242,8 @@ class CrossNodeAttention(nn.Module):
             return out
         # Every message carries the output bias once, so it is scaled like the messages themselves.
         total = ops.message_weight(edge_index, h_dst.size(0), mask_src, edge_weight, dtype=out.dtype)
-        times = (total != 0).to(out.dtype) if aggr == "mean" else total
+        divided = aggr == "mean" or self.prior is not None
+        times = (total != 0).to(out.dtype) if divided else total
         return out + times[:, None, None] * self.out_proj.bias
 
     @torch.no_grad()

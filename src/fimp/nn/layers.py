@@ -18,10 +18,11 @@ class FeedForward(nn.Sequential):
         super().__init__(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, dim))
 
     def silence(self) -> None:
-        """Let it give its bias alone, until it has learned something."""
+        """Let it give nothing, until it has learned something."""
         last = self[2]
         assert isinstance(last, nn.Linear)
         nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
 
 
 class FeatureDropout(nn.Module):
@@ -148,7 +149,8 @@ class FIMPLayer(nn.Module):
             message = CrossNodeAttention(
                 dim, heads, dropout=attention_dropout, null_token=True, names=names, heard=heard
             )
-            return FIMPConv(message)
+            # What was heard is what divides the sum of what was said.
+            return FIMPConv(message, aggr="sum" if heard else "mean")
 
         self.conv = conv()
         self.far = conv() if far else None
@@ -157,8 +159,6 @@ class FIMPLayer(nn.Module):
         if heard:
             # What neighbours say is heard unchanged at first.
             self.ffn.silence()
-            if self.own is not None:
-                nn.init.zeros_(self.own.out_proj.weight)
         self.dropout = FeatureDropout(dropout)
 
     def forward(
@@ -169,6 +169,7 @@ class FIMPLayer(nn.Module):
         own: Tokens | None = None,
         names: tuple[Tensor, Tensor] | None = None,
         far: Tensor | None = None,
+        edge_weight: Tensor | None = None,
     ) -> Tensor:
         """Update the queries of the first nodes from the sources of all.
 
@@ -187,12 +188,19 @@ class FIMPLayer(nn.Module):
             Names of sources ``[N, S, D]`` and of queries ``[N_dst, T, D]``, for a layer built with ``names=True``.
         far
             Edges ``[2, F]`` from nodes farther away, for a layer built with ``far=True``.
+        edge_weight
+            How much the message of each edge counts, ``[E]``.
         """
         asking, told = self.norm_query(queries), self.norm_source(sources.h)
-        heard = self.conv((told, asking), self._sent(edge_index), (sources.mask, None), names=names)
+        sent = self._sent(edge_index)
+        if sent is not None:
+            edge_index, edge_weight = edge_index[:, sent], None if edge_weight is None else edge_weight[sent]
+        heard = self.conv((told, asking), edge_index, (sources.mask, None), edge_weight, names)
         if far is not None:
             assert self.far is not None
-            heard = heard + self.far((told, asking), self._sent(far), (sources.mask, None), names=names)
+            sent = self._sent(far)
+            edges = far if sent is None else far[:, sent]
+            heard = heard + self.far((told, asking), edges, (sources.mask, None), names=names)
         if self.own is not None:
             count = len(queries)
             if own is None:
@@ -203,11 +211,11 @@ class FIMPLayer(nn.Module):
         queries = queries + self.dropout(heard)
         return queries + self.dropout(self.ffn(self.norm_ffn(queries)))
 
-    def _sent(self, edges: Tensor) -> Tensor:
-        """The edges along which a message is sent in this step."""
+    def _sent(self, edges: Tensor) -> Tensor | None:
+        """Along which edges a message is sent in this step, ``[E]``; None is along all."""
         if not self.training or self.edge_dropout == 0.0:
-            return edges
-        return edges[:, torch.rand(edges.size(1), device=edges.device) >= self.edge_dropout]
+            return None
+        return torch.rand(edges.size(1), device=edges.device) >= self.edge_dropout
 
     @torch.no_grad()
     def attention(

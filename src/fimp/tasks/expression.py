@@ -21,7 +21,7 @@ from fimp.data.subgraph import Subgraph
 from fimp.errors import FIMPError
 from fimp.foundation.genept import gene_vectors
 from fimp.models.fimp import FIMP
-from fimp.models.registry import ModelChoice
+from fimp.models.registry import ModelChoice, default_reach
 from fimp.nn.readout import mean_tokens
 from fimp.tasks.base import Network, Task, TaskKind, register
 from fimp.tasks.cells import read_cells
@@ -275,7 +275,7 @@ class ExpressionTask(Task):
             known = self.data.gene_names, measured["gene_mean"], measured["gene_deviation"]
             reader, model = read_foundation(choice, *known)
             return FoundationExpressionNetwork(reader, model, measured["deviation"], QUERIES_PER_STEP)
-        choice = choice.for_data(measured["values"], measured["agreement"])
+        choice = choice.for_data(measured["values"], default_reach(measured["agreement"]))
         parts = measured["gene_mean"], measured["gene_deviation"], measured["deviation"]
         if choice.gene_table is None:
             return ExpressionNetwork(choice, *parts)

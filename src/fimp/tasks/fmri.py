@@ -37,6 +37,8 @@ MASKINGS = ("random", "blocks", "future")
 SPLITS = ("subject", "time")
 #: Learning rate of models of tokens, which start from an answer that large steps would only spoil.
 TOKENS_LR = 5e-4
+#: Hops within which models of tokens hear regions: of 8 nearest neighbours, four rings are three quarters of a brain.
+REACH = 4
 #: Regions whose reconstruction is drawn.
 EXAMPLES = 3
 
@@ -79,7 +81,7 @@ class View(NamedTuple):
     hidden
         ``[m, R, P]``.
     spread
-        Root mean square of what a window shows, ``[m]``.
+        Of what a window shows of a region, ``[m, R]`` (:func:`unit_of`).
     """
 
     signal: NDArray[np.float32]
@@ -87,12 +89,24 @@ class View(NamedTuple):
     spread: NDArray[np.float32]
 
 
+def unit_of(power: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Units of regions ``[..., R]``: the root of their power, halfway to that of all regions, as few patches tell it.
+
+    Parameters
+    ----------
+    power
+        Mean square of what is seen of regions, ``[..., R]``.
+    """
+    mean = 0.5 * (power + power.mean(-1, keepdims=True))
+    return np.sqrt(np.where(mean > 0.0, mean, 1.0)).astype(np.float32)
+
+
 class FMRITask(Task):
     """Masked reconstruction of windows of recordings.
 
     A node is a region during a window. Every window has the graph of the regions to itself, and what a node sends is
-    what it shows. Windows are given to all models in units of what they show, so that a restless subject is no other
-    problem than a calm one; scores are those of the scaled signal.
+    what it shows. Regions are given to all models in units of what the window shows of them, so that a restless subject
+    is no other problem than a calm one; scores are those of the scaled signal.
 
     Parameters
     ----------
@@ -174,9 +188,8 @@ class FMRITask(Task):
         hidden = self._hidden(windows, self._epochs(windows, epoch))
         shown = np.broadcast_to(~hidden[..., None], signal.shape)
         square = np.where(shown, signal, 0.0).astype(np.float64) ** 2
-        spread = np.sqrt(square.sum((1, 2, 3)) / shown.sum((1, 2, 3)))
-        spread = np.where(spread > 0.0, spread, 1.0).astype(np.float32)
-        return View(signal / spread[:, None, None, None], hidden, spread)
+        spread = unit_of(square.sum((2, 3)) / shown.sum((2, 3)))
+        return View(signal / spread[:, :, None, None], hidden, spread)
 
     def inputs(self, nodes: NDArray[np.int64], epoch: int) -> WindowInputs:
         """Windows of some regions in an epoch."""
@@ -191,7 +204,7 @@ class FMRITask(Task):
             torch.from_numpy(np.where(hidden[..., None], np.float32(0.0), signal)),
             torch.from_numpy(signal),
             torch.from_numpy(hidden),
-            torch.from_numpy(seen.spread[place]),
+            torch.from_numpy(seen.spread[place, region]),
             torch.from_numpy(noise),
             self.xyz[torch.from_numpy(region)],
             self.profiles[torch.from_numpy(region)],
@@ -237,18 +250,17 @@ class FMRITask(Task):
             raise FIMPError(f"--models: {choice.name} has embeddings of genes, and recordings have none")
         if choice.spec.name == "gaussian":
             val = np.unique(self.split["val"] // self.regions)
-            model = fitted_gaussian(
-                choice, self.windows.training, self.view(val, EVALUATION), self.patches * self.length
-            )
+            training = [signal / unit_of(np.square(signal).mean(1))[:, None] for signal in self.windows.training]
+            model = fitted_gaussian(choice, training, self.view(val, EVALUATION), self.patches * self.length)
             return GaussianNetwork(model, self.regions, lambda windows: self.view(windows, EVALUATION))
         if choice.spec.foundation is not None:
             return FoundationRecordingNetwork(*read_recording_model(choice, self.patches, self.length))
         # Regions two hops away still have much in common, as most of a brain has.
-        choice = choice.for_data(sum(signal.size for signal in self.windows.training), agreement=1.0)
+        choice = choice.for_data(sum(signal.size for signal in self.windows.training), reach=REACH)
         return RecordingNetwork(choice, self.patches, self.length, self.xyz)
 
     def loss(self, prediction: Tensor, inputs: WindowInputs) -> Tensor:
-        """Mean squared error of hidden patches, in units of what their window shows: every recording counts alike."""
+        """Mean squared error of hidden patches, in units of what is seen of a region: every recording counts alike."""
         return (prediction - inputs.targets)[inputs.hidden].square().mean()
 
     def outcome(self, prediction: Tensor, inputs: WindowInputs) -> tuple[Tensor, ...]:

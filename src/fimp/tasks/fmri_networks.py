@@ -16,7 +16,6 @@ from fimp.errors import FIMPError
 from fimp.models.gaussian import Gaussian
 from fimp.models.registry import ModelChoice
 from fimp.tasks.base import Network
-from fimp.tokenizers import Tokens
 from fimp.tokenizers.window import WindowEncoder, WindowInputs
 
 #: What :func:`fitted_gaussian` chooses from, on validation windows.
@@ -28,7 +27,7 @@ _GRID = {
 }
 
 #: How far a model of tokens believes what it hears before it has learned anything.
-_GAIN = 0.25
+_GAIN = 1.0
 
 
 class RecordingNetwork(Network):
@@ -57,7 +56,7 @@ class RecordingNetwork(Network):
         if self.input == "rule":
             self.model = choice.spec.build(h, 0)
         elif self.input != "none":
-            self.encoder = WindowEncoder(self.input, patches, length, h.dim, xyz, choice.fill or "mean")
+            self.encoder = WindowEncoder(self.input, patches, length, h.dim, xyz, choice.fill or "mean", h.heads)
             self.model = choice.spec.backbone(h, self.encoder.out_dim, names=True, parts=True)
             self.hops = self.model.hops
             # Interpolation is far off between distant patches: how much of it stays is learned for each time point.
@@ -71,7 +70,7 @@ class RecordingNetwork(Network):
                     self.head.weight.copy_(_GAIN * self.encoder.tokenizer.values_of())
 
     def forward(self, inputs: WindowInputs, graph: Subgraph) -> Tensor:
-        """Predicted patches of the seeds, ``[seeds, P, L]``, in units of what their window shows."""
+        """Predicted patches of the seeds, ``[seeds, P, L]``, in units of what is seen of them."""
         asked = inputs.take(graph.num_seeds)
         if self.input == "none":
             return self.bias.expand_as(asked.values)
@@ -96,12 +95,9 @@ class RecordingNetwork(Network):
         if self.input == "vectors":
             out: Tensor = self.model(self.vectors(inputs), graph)
             return out
-        encoder, asked = self.encoder, inputs.take(graph.num_seeds)
-        sources = encoder.told(inputs)
-        question = encoder.tokenizer(asked._replace(hidden=torch.ones_like(asked.hidden)))
-        queries = Tokens(question, torch.ones_like(asked.hidden))
-        names = encoder.tokenizer.names(inputs)
-        states: Tensor = self.model(sources.h, sources, queries, graph, (names, names[: graph.num_seeds]))
+        tokenizer = self.encoder.tokenizer
+        guesses = tokenizer(inputs._replace(hidden=torch.ones_like(inputs.hidden)))
+        states: Tensor = self.model(self.encoder.told(inputs), guesses, graph, tokenizer.names(inputs))
         return states
 
 
@@ -126,7 +122,7 @@ class GaussianNetwork(Network):
         self.bias = nn.Parameter(torch.zeros(()), requires_grad=False)
 
     def forward(self, inputs: WindowInputs, graph: Subgraph) -> Tensor:
-        """Expected patches of the seeds, ``[seeds, P, L]``, in units of what their window shows."""
+        """Expected patches of the seeds, ``[seeds, P, L]``, in units of what is seen of them."""
         nodes = np.asarray(graph.nodes)[: graph.num_seeds]
         windows, place = np.unique(nodes // self.regions, return_inverse=True)
         filled = expected(self.model, self.windows(windows))
@@ -151,7 +147,7 @@ def fitted_gaussian(
     choice
         ``gaussian``.
     training
-        Scaled stretches of recordings, ``[R, any length]`` each.
+        Stretches of recordings in units of their regions, ``[R, any length]`` each.
     validation
         Windows as evaluation sees them (:class:`fimp.tasks.fmri.View`).
     window
@@ -161,7 +157,7 @@ def fitted_gaussian(
     hidden = torch.from_numpy(np.ascontiguousarray(validation.hidden))
     truth = torch.from_numpy(validation.signal)
     # In the units of the scaled signal, as the score is.
-    weight = torch.from_numpy(validation.spread).square()[:, None, None, None]
+    weight = torch.from_numpy(validation.spread).square()[:, :, None, None]
     best: tuple[float, Gaussian] | None = None
     for values in itertools.product(*_GRID.values()):
         model = choice.spec.build(choice.hyperparameters, len(signals[0]), window)

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from fimp.errors import FIMPError
 from fimp.nn.positions import sin_cos_1d
@@ -18,12 +19,10 @@ _OCTAVES = 4
 _VALUES = 0.5
 #: Length of a region's profile.
 PROFILE = 16
-#: Weight of regions in names, beside time.
-_REGION = 0.7
 
 
 class WindowInputs(NamedTuple):
-    """Windows of n regions, each in units of what its window shows.
+    """Windows of n regions, each in units of what is seen of it.
 
     Attributes
     ----------
@@ -34,7 +33,7 @@ class WindowInputs(NamedTuple):
     hidden
         True = the patch is to be predicted, ``[n, P]``.
     spread
-        Root mean square of the visible values of all regions of the window, ``[n]``: the unit of values and targets.
+        The unit of values and targets, ``[n]``.
     noise
         Standard normal numbers, ``[n, P, L]``, for models that want hidden patches filled in with them.
     xyz
@@ -106,9 +105,11 @@ class WindowTokenizer(nn.Module):
     patches, length
         P and L.
     dim
-        Width D, a multiple of 4.
+        Width D, a multiple of 4 and of ``heads``.
     xyz
         Coordinates of all regions, ``[R, 3]``.
+    heads
+        Attention heads that look at names.
 
     Raises
     ------
@@ -118,18 +119,20 @@ class WindowTokenizer(nn.Module):
 
     time: Tensor
 
-    def __init__(self, patches: int, length: int, dim: int, xyz: Tensor) -> None:
+    def __init__(self, patches: int, length: int, dim: int, xyz: Tensor, heads: int = 4) -> None:
         super().__init__()
-        if dim < 4 or dim % 4:
-            raise FIMPError(f"WindowTokenizer: dim={dim}, wanted a multiple of 4")
+        if dim < 4 or dim % 4 or dim % heads:
+            raise FIMPError(f"WindowTokenizer: dim={dim}, wanted a multiple of 4 and of heads={heads}")
         self.values = nn.Linear(length, dim // 2)
         self.mask_token = nn.Parameter(torch.zeros(dim // 2))
         self.place = RegionPlace(xyz)
         self.where = nn.Linear(self.place.width, dim // 2)
         self.register_buffer("time", sin_cos_1d(patches, dim // 2), persistent=False)
-        self.profile = min(PROFILE, dim // 4)
+        self.heads, self.width = heads, dim // heads
         # Sines and cosines of neighbouring places are nearly alike; names must not be.
-        self.name = nn.Parameter(torch.randn(patches, dim - self.profile))
+        self.name = nn.Parameter(torch.randn(patches, self.width - min(PROFILE, self.width // 2)))
+        if patches <= self.name.size(1):
+            nn.init.orthogonal_(self.name)
         nn.init.normal_(self.values.weight, std=_VALUES * length**-0.5)
         nn.init.zeros_(self.values.bias)
         with torch.no_grad():
@@ -147,11 +150,19 @@ class WindowTokenizer(nn.Module):
         back = torch.linalg.pinv(self.values.weight.detach())
         return torch.cat([back, torch.zeros_like(back)], 1)
 
-    def names(self, content: WindowInputs) -> Tensor:
-        """What tokens are apart from their values, ``[n, P, D]``: a learned name of the time, and who the region is."""
+    def names(self, content: WindowInputs) -> tuple[Tensor, Tensor]:
+        """What tokens are apart from their values: time and region, and time alone, ``[n, P, D]`` each.
+
+        Every attention head has a whole name. The product of two is the width of a head for a token and itself, half of
+        it for one time in two regions that do nothing together, and likewise for two times of a region.
+        """
         count, patches = content.hidden.shape
-        region = _REGION * len(self.name.T) ** 0.5 * content.profile[:, None, : self.profile]
-        return torch.cat([self.name.expand(count, -1, -1), region.expand(-1, patches, -1)], 2)
+        time = functional.normalize(self.name, dim=1).expand(count, -1, -1)
+        known = self.width - time.size(2)
+        region = content.profile[:, None, :known].expand(-1, patches, -1)
+        both, alone = torch.cat([time, region], 2), functional.pad(2**0.5 * time, (0, known))
+        factor = (self.width / 2) ** 0.5
+        return factor * both.repeat(1, 1, self.heads), factor * alone.repeat(1, 1, self.heads)
 
 
 class WindowEncoder(nn.Module):
@@ -163,8 +174,8 @@ class WindowEncoder(nn.Module):
         ``"tokens"`` or ``"vectors"``, as in :class:`fimp.models.ModelSpec`.
     patches, length
         P and L.
-    dim
-        Width D, for tokens.
+    dim, heads
+        Width D and attention heads, for tokens.
     xyz
         Coordinates of all regions, ``[R, 3]``.
     fill
@@ -176,11 +187,13 @@ class WindowEncoder(nn.Module):
         D for tokens, length of the vector for vectors.
     """
 
-    def __init__(self, kind: str, patches: int, length: int, dim: int, xyz: Tensor, fill: str = "mean") -> None:
+    def __init__(
+        self, kind: str, patches: int, length: int, dim: int, xyz: Tensor, fill: str = "mean", heads: int = 4
+    ) -> None:
         super().__init__()
         self.fill = fill
         if kind == "tokens":
-            self.tokenizer = WindowTokenizer(patches, length, dim, xyz)
+            self.tokenizer = WindowTokenizer(patches, length, dim, xyz, heads)
             self.out_dim = dim
         else:
             self.place = RegionPlace(xyz)
