@@ -8,6 +8,7 @@ from fimp.data import simulate
 from fimp.data.masking import EVALUATION
 from fimp.data.recording_graph import RecordingOptions, read_recording_graph
 from fimp.errors import FIMPError
+from fimp.foundation import load
 from fimp.foundation.brainlm_files import new_brainlm, save_brainlm
 from fimp.models import resolve
 from fimp.tasks import FMRIOptions, FMRITask
@@ -55,7 +56,7 @@ def perturbed(task, choice):
 
 BASELINES = ["mlp", "gcn", "sage", "gat", "gin", "gps", "graphmae"]
 MODELS = ["mean", "interpolate", "gaussian", *(f"{name}+mean" for name in BASELINES), "gcn+noise", "gcn+interpolate"]
-MODELS += ["fimp-base", "fm:{}", "fimp:{}"]
+MODELS += ["fimp-base", "fm:{}", "fimp:{}", "fm:{},scope=graph"]
 
 
 def first_window(task, part="test"):
@@ -93,7 +94,9 @@ def test_what_evaluation_hides_reaches_no_model(data, brainlm, name, part):
         assert not torch.allclose(next(predict_batches(task, choice, network, nodes, OPTIONS))[0], before[0])
 
 
-@pytest.mark.parametrize("name", ["gcn+mean", "fimp-base", "fimp:{}", "fm:{}", "fimp-base:no-edges"])
+@pytest.mark.parametrize(
+    "name", ["gcn+mean", "fimp-base", "fimp:{}", "fm:{}", "fm:{},scope=graph", "fimp-base:no-edges"]
+)
 def test_neighbours_matter_where_there_are_edges(task, brainlm, name):
     choice, nodes = small(name, brainlm), first_window(task)[:1]
     network = perturbed(task, choice)
@@ -103,7 +106,7 @@ def test_neighbours_matter_where_there_are_edges(task, brainlm, name):
     others[1:] *= 2.0
     with torch.no_grad():
         same = torch.equal(network(inputs, graph), network(inputs._replace(values=others), graph))
-    assert same == (network.hops == 0 or ":no-edges" in name or name.startswith("fm:"))
+    assert same == (network.hops == 0 or ":no-edges" in name)
 
 
 def test_every_region_hides_and_shows_and_evaluation_hides_the_same(task):
@@ -256,3 +259,24 @@ def test_rows_are_one_for_each_way_to_fill_in_and_tokens_learn_slowly(task):
     assert [row.hyperparameters.lr for row in rows[1:]] == [3e-3] * 4 + [TOKENS_LR]
     (tuned,) = task.rows([resolve("fimp-base", lr=1e-3)])
     assert tuned.hyperparameters.lr == 1e-3
+
+
+def test_a_whole_brain_is_one_sequence_and_untrained_what_the_model_says(task, brainlm):
+    choice, nodes = resolve(f"fm:{brainlm},scope=graph"), first_window(task)
+    network = task.network(choice).eval()
+    predicted = next(predict_batches(task, choice, network, nodes, OPTIONS))[0]
+    inputs = task.inputs(nodes, EVALUATION)
+    model = load(brainlm).eval()
+    # Noise that is least where a patch is visible keeps these, in their order.
+    order = torch.arange(R * P)[None] + R * P * inputs.hidden.reshape(1, -1)
+    with torch.no_grad():
+        wanted = model.reconstruct(inputs.values.reshape(1, R, P * L), inputs.xyz[None], 0.75, order)
+    assert torch.equal(wanted.mask[0], inputs.hidden)
+    torch.testing.assert_close(predicted, wanted.logits[0])
+    # Some regions of a window are answered as all of them are.
+    few = next(predict_batches(task, choice, network, nodes[[7, 2]], OPTIONS))[0]
+    torch.testing.assert_close(few, predicted[[7, 2]])
+    with pytest.raises(FIMPError, match="scope=graph takes the model as it is"):
+        resolve(f"fm:{brainlm},scope=graph,train=frozen")
+    with pytest.raises(FIMPError, match="use it with fm:FOLDER"):
+        resolve(f"fimp:{brainlm},scope=graph")

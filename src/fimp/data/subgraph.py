@@ -137,7 +137,8 @@ class Subgraph(NamedTuple):
         seed, far, times = (np.concatenate([getattr(ring, name) for ring in rings]) for name in ("row", "col", "data"))
         hop = np.repeat(np.arange(len(rings)), [ring.nnz for ring in rings])
         # Which nodes stay must not depend on their place in the batch, so equals are told apart by their index.
-        order = np.lexsort((self.nodes[far], -times, hop, seed))
+        index = torch.as_tensor(self.nodes).cpu().numpy()
+        order = np.lexsort((index[far], -times, hop, seed))
         seed, far = seed[order], far[order]
         count = np.bincount(seed, minlength=size)
         rank = np.arange(len(seed)) - np.repeat(np.cumsum(count) - count, count)

@@ -239,10 +239,20 @@ class BrainLM(FoundationModel):
         """
         masked = self.mask_tokens(self.embed(signal, xyz), mask_ratio, noise)
         assert xyz is not None
-        latent = self.final_norm(self._encode(self.stack, masked.h))
-        h = self._encode(self.decoder.stack, self.decoder.restore(latent, xyz, masked.ids_restore))
+        h = self._encode(self.decoder.stack, self.decoder.restore(self.latent(masked), xyz, masked.ids_restore))
         logits = self.decoder.predict(h, signal.size(1))
         return Reconstruction(logits, masked.mask.view(logits.shape[:3]))
+
+    def latent(self, masked: Masked) -> Tensor:
+        """States of the tokens that are left of a recording, after the final norm: ``[B, 1 + kept, D]``, CLS first.
+
+        Raises
+        ------
+        FIMPError
+            As :meth:`reconstruct`.
+        """
+        out: Tensor = self.final_norm(self._encode(self.stack, masked.h))
+        return out
 
     def loss(self, signal: Tensor, reconstruction: Reconstruction) -> Tensor:
         """Error of the patches that were removed, a scalar: mean square, or absolute where the configuration says so.

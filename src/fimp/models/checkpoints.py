@@ -85,6 +85,8 @@ class FoundationChoice:
     mapping
         File that renames genes of the data to those of the vocabulary
         (:func:`fimp.foundation.vocabulary.read_mapping`).
+    scope
+        ``node``: every node is a sequence. ``graph``: all that belongs together is one, all regions of a brain.
     """
 
     folder: str
@@ -94,8 +96,15 @@ class FoundationChoice:
     train: str = "full"
     weights: str = "all"
     mapping: str | None = None
+    scope: Literal["node", "graph"] = "node"
 
     def __post_init__(self) -> None:
+        if self.scope not in ("node", "graph"):
+            raise FIMPError(f"--models: scope={self.scope!r} is unknown; use node or graph")
+        if self.scope == "graph" and self.graph:
+            raise FIMPError("--models: scope=graph leaves nobody to send messages to; use it with fm:FOLDER")
+        if self.scope == "graph" and (self.train == "frozen" or self.layers is not None):
+            raise FIMPError("--models: scope=graph takes the model as it is; leave out train=frozen and layers")
         if self.aggregate not in ("layer", "final"):
             raise FIMPError(f"--models: aggregate={self.aggregate!r} is unknown; use layer or final")
         if self.weights not in WEIGHTS:

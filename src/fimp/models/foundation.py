@@ -15,7 +15,7 @@ from fimp.models.checkpoints import FoundationChoice
 from fimp.models.registry import Backbone, Hyperparameters
 from fimp.nn.fimp_conv import FIMPConv
 from fimp.nn.foundation_message import FoundationMessage
-from fimp.nn.transformer import TransformerLayer
+from fimp.nn.transformer import TransformerLayer, TransformerStack
 from fimp.tokenizers.base import Tokens
 
 
@@ -42,17 +42,7 @@ class FoundationBackbone(Backbone):
         self.hops = self.reach = int(choice.graph)
         message: FoundationMessage = model.message(aggregate=choice.aggregate, layers=choice.layers)
         self.conv, self.norm = FIMPConv(message), model.final_norm
-        layers = [layer for layer in message.stack.layers if isinstance(layer, TransformerLayer)]
-        if h.dropout is not None:
-            message.stack.config = replace(message.stack.config, dropout=h.dropout)
-            for layer in layers:
-                layer.config = replace(layer.config, dropout=h.dropout)
-        if choice.train != "full":
-            model.requires_grad_(False)
-            for layer in layers[max(0, len(layers) - choice.last_layers) :]:
-                layer.requires_grad_(True)
-        if choice.lora_rank:
-            _add_low_rank(message.stack, choice.lora_rank)
+        prepare(model, message.stack, choice, h)
 
     def forward(self, queries: Tensor, sources: Tokens, graph: Subgraph) -> Tensor:
         """States of the seeds' queries.
@@ -87,6 +77,31 @@ class FoundationBackbone(Backbone):
         assert isinstance(message, FoundationMessage)
         out: Tensor = self.norm(message.plain(tokens.h, None if bool(tokens.mask.all()) else tokens.mask))
         return out
+
+
+def prepare(model: FoundationModel, stack: TransformerStack, choice: FoundationChoice, h: Hyperparameters) -> None:
+    """Freeze what is not to be trained, and give layers the dropout that was asked for.
+
+    Parameters
+    ----------
+    model
+        The model.
+    stack
+        Those of its layers that are used.
+    choice, h
+        How.
+    """
+    layers = [layer for layer in stack.layers if isinstance(layer, TransformerLayer)]
+    if h.dropout is not None:
+        stack.config = replace(stack.config, dropout=h.dropout)
+        for layer in layers:
+            layer.config = replace(layer.config, dropout=h.dropout)
+    if choice.train != "full":
+        model.requires_grad_(False)
+        for layer in layers[max(0, len(layers) - choice.last_layers) :]:
+            layer.requires_grad_(True)
+    if choice.lora_rank:
+        _add_low_rank(stack, choice.lora_rank)
 
 
 def _add_low_rank(stack: nn.Module, rank: int) -> None:

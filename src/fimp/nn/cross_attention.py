@@ -11,8 +11,8 @@ from torch.nn import functional as F
 from fimp import ops
 from fimp.errors import FIMPError
 
-#: Where the prior of messages that are divided by what was heard starts, before softplus: at 0.1.
-_PRIOR = -1.5
+#: Where the prior of messages that are divided by what was heard starts, before softplus: at 0.13.
+_PRIOR = -2.0
 #: How much states say at its start of who asks whom, and what a name then scores against itself.
 _CONTENT, _NAMESAKE = 0.05, 11.3
 

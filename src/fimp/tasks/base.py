@@ -75,12 +75,15 @@ class Task(ABC):
     fills
         Whether it hides stretches of signals, which models of vectors are given filled in
         (:data:`fimp.models.registry.FILLS`).
+    whole
+        Whether its graph falls into small ones that a model can read as one sequence each.
     rules
         Names of the rules that it has (models that are never trained).
     """
 
     probes: ClassVar[bool] = False
     fills: ClassVar[bool] = False
+    whole: ClassVar[bool] = False
     rules: ClassVar[tuple[str, ...]] = ()
     name: ClassVar[str]
     metrics: dict[str, str]
@@ -151,12 +154,16 @@ class Task(ABC):
         Raises
         ------
         FIMPError
-            If it is a rule of another task, or says how to fill in what this task does not hide.
+            If it is a rule of another task, says how to fill in what this task does not hide, or wants all nodes that
+            belong together as one sequence where none do.
         """
         if choice.spec.input == "rule" and choice.spec.name not in self.rules:
             raise FIMPError(f"--models: {choice.spec.name} is no model of {self.name}; leave it out")
         if choice.fill is not None and not self.fills:
             raise FIMPError(f"--models: {choice.name}: {self.name} has nothing to fill in; leave out '+{choice.fill}'")
+        foundation = choice.spec.foundation
+        if foundation is not None and foundation.scope == "graph" and not self.whole:
+            raise FIMPError(f"--models: {choice.name}: {self.name} has one graph, no sequence; leave out scope=graph")
 
     def rows(self, choices: Sequence[ModelChoice]) -> list[ModelChoice]:
         """The rows of a comparison of some models: where the task wants it, one for each way to fill in.

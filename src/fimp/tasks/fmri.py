@@ -31,6 +31,7 @@ from fimp.models.registry import ModelChoice
 from fimp.tasks.base import PARTS, Network, Task, TaskKind, register
 from fimp.tasks.fmri_networks import GaussianNetwork, RecordingNetwork, fitted_gaussian
 from fimp.tasks.foundation import FoundationRecordingNetwork, read_recording_model
+from fimp.tasks.whole_recording import WholeRecordingNetwork
 from fimp.tokenizers.window import PROFILE, WindowInputs
 
 MASKINGS = ("random", "blocks", "future")
@@ -127,6 +128,7 @@ class FMRITask(Task):
 
     name: ClassVar[str] = "fmri"
     fills: ClassVar[bool] = True
+    whole: ClassVar[bool] = True
     rules: ClassVar[tuple[str, ...]] = ("interpolate", "gaussian")
 
     def __init__(
@@ -253,11 +255,22 @@ class FMRITask(Task):
             training = [signal / unit_of(np.square(signal).mean(1))[:, None] for signal in self.windows.training]
             model = fitted_gaussian(choice, training, self.view(val, EVALUATION), self.patches * self.length)
             return GaussianNetwork(model, self.regions, lambda windows: self.view(windows, EVALUATION))
+        if choice.spec.foundation is not None and choice.spec.foundation.scope == "graph":
+            return WholeRecordingNetwork(choice, self.regions, self.patches, self.length)
         if choice.spec.foundation is not None:
             return FoundationRecordingNetwork(*read_recording_model(choice, self.patches, self.length))
         # Regions two hops away still have much in common, as most of a brain has.
         choice = choice.for_data(sum(signal.size for signal in self.windows.training), reach=REACH)
         return RecordingNetwork(choice, self.patches, self.length, self.xyz)
+
+    def edges(self, choice: ModelChoice) -> Tensor:
+        """As :meth:`fimp.tasks.Task.edges`; for a model of whole windows those that keep each window together."""
+        if choice.spec.foundation is None or choice.spec.foundation.scope == "node":
+            return super().edges(choice)
+        others = torch.arange(1, self.regions)
+        first = torch.zeros_like(others)
+        star = torch.cat([torch.stack([first, others]), torch.stack([others, first])], 1)
+        return in_every_window(star, self.regions, len(self.windows))
 
     def loss(self, prediction: Tensor, inputs: WindowInputs) -> Tensor:
         """Mean squared error of hidden patches, in units of what is seen of a region: every recording counts alike."""
