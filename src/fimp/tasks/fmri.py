@@ -37,7 +37,7 @@ from fimp.tokenizers.window import PROFILE, WindowInputs
 MASKINGS = ("random", "blocks", "future")
 SPLITS = ("subject", "time")
 #: Learning rate of models of tokens, which start from an answer that large steps would only spoil.
-TOKENS_LR = 5e-4
+TOKENS_LR = 1e-4
 #: Hops within which models of tokens hear regions: of 8 nearest neighbours, four rings are three quarters of a brain.
 REACH = 4
 #: Regions whose reconstruction is drawn.
