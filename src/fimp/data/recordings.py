@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from fimp.data.arrow import COORDINATES, is_arrow, read_arrow
 from fimp.data.recording_files import READERS, Stored, read_recording_file
 from fimp.data.regions import REGION_TABLE, Regions, read_regions, write_regions
 from fimp.data.scaling import unusable_regions
@@ -86,11 +87,13 @@ def read_recordings(
     source
         A folder, a file or several files: .npz, .npy, .csv, .tsv, .mat, .h5 or .hdf5, one recording each
         (:func:`fimp.data.recording_files.read_recording_file`), or with ``atlas`` images of voxels, .nii or .nii.gz
-        (:func:`fimp.data.volumes.read_volumes`). Of a folder, files in folders below it are not read.
+        (:func:`fimp.data.volumes.read_volumes`). Of a folder, files in folders below it are not read, unless they are
+        in BrainLM's layout (:func:`fimp.data.arrow.read_arrow`).
         Signals are ``[regions, time]``, or ``[time, regions]`` where the number of regions says so. A file that does
         not name its subject has the one of a name like ``sub-01_run-2``, and is a subject of its own otherwise.
     regions
-        Table of regions (:func:`fimp.data.regions.read_regions`); ``regions.csv`` beside the files by default. With
+        Table of regions (:func:`fimp.data.regions.read_regions`); ``regions.csv`` beside the files by default, or what
+        BrainLM's layout has. With
         ``atlas``, the table that names its regions (:func:`fimp.data.regions.named_regions`); none by default.
     atlas
         Label image (:func:`fimp.data.volumes.read_atlas`), which says where regions are.
@@ -103,6 +106,8 @@ def read_recordings(
     table = None if regions is None else Path(regions).expanduser()
     if atlas is not None:
         return _read_images(source, table, Path(atlas).expanduser())
+    if isinstance(source, (str, Path)) and is_arrow(Path(source).expanduser()):
+        return _read_arrow(Path(source).expanduser(), table)
     paths, folder, name = _files(source, images=False)
     table = _table(folder / REGION_TABLE if table is None else table, beside=table is None)
     paths = _without(paths, table)
@@ -122,6 +127,22 @@ def read_recordings(
     notes = [f"{turned} files hold [time, regions] and were transposed"] if turned else []
     notes += [f"{square} files have as many volumes as regions; rows were taken for regions"] if square else []
     return _checked(name, items, found, notes)
+
+
+def _read_arrow(folder: Path, table: Path | None) -> Recordings:
+    """A folder in BrainLM's layout; what was split there is put together."""
+    regions, stored = read_arrow(folder)
+    if table is not None:
+        regions = read_regions(_table(table))
+    if not stored:
+        raise FIMPError(f"{folder}: no recordings; wanted folders with .arrow files beside {COORDINATES}")
+    where = folder / COORDINATES if table is None else table
+    items = []
+    for path, one in stored:
+        # Turned first: where there are as many volumes as regions, the layout says [time, regions].
+        signal = _oriented(one.signal.T, len(regions), path, where)
+        items.append(_recording(one, signal, path))
+    return _checked(str(folder), items, regions, ["parts of BrainLM's layout were put together, to be split anew"])
 
 
 def write_recordings(recordings: Recordings, folder: str | Path) -> Path:
