@@ -139,6 +139,14 @@ def test_a_brainlm_makes_messages(folder, other, tmp_path):
     assert model.embed(other).shape == (2, R, 8)
 
 
+def test_the_example_of_the_documentation():
+    model = fimp.RecordingModel("simulated_recordings", model="sage", window=80, patch=10)
+    assert np.isfinite(model.fit(max_epochs=5).evaluate()["r2"])
+    one = model.predict()[0]
+    assert one.signal.shape == (40, 400)
+    assert ((one.predicted - one.signal)[one.hidden] ** 2).mean() > 0
+
+
 def test_files_may_be_named_one_by_one(folder, tmp_path):
     files = sorted(folder.glob("*.npz"))
     model = fimp.RecordingModel(files[:2], model="mean", window=20, patch=5).fit()

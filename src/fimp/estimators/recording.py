@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -70,9 +70,9 @@ class RecordingModel(GraphModel):
     Run by the tests, in a cache of their own:
 
     >>> import fimp
-    >>> model = fimp.RecordingModel("simulated_recordings", window=80, patch=10)  # doctest: +SKIP
+    >>> model = fimp.RecordingModel("simulated_recordings", model="sage", window=80, patch=10)  # doctest: +SKIP
     >>> model.fit(max_epochs=5).evaluate()  # doctest: +SKIP
-    >>> one = model.predict("other_recordings")[0]  # doctest: +SKIP
+    >>> one = model.predict()[0]  # doctest: +SKIP
     >>> ((one.predicted - one.signal)[one.hidden] ** 2).mean()  # doctest: +SKIP
     """
 
@@ -168,23 +168,15 @@ class RecordingModel(GraphModel):
             If the model cannot use the recordings.
         """
         task = self.task_on(data)
-        filled, hidden = self._filled(task)
-        places, out = task.windows.places, []
-        for index, item in enumerate(task.recordings.recordings):
-            signal = task.windows.signals[index]
-            predicted, unseen, done = signal.copy(), np.zeros(signal.shape, bool), 0
-            for window in np.flatnonzero(places.recording == index):
-                start = int(places.start[window])
-                end = start + task.windows.window
-                predicted[:, done:end] = filled[window][:, done - start :]
-                unseen[:, done:end] = hidden[window][:, done - start :]
-                done = end
-            if not scaled:
-                scale = task.windows.scale
-                back = item.signal - centred(item.signal, scale.detrend)
-                back[unusable_regions(item.signal)] = np.nan
-                signal, predicted = ((scale.undo(one) + back).astype(np.float32) for one in (signal, predicted))
-            out.append(Reconstruction(item.name, signal, unseen, predicted))
+        found, items, scale = self._reconstructions(task), task.recordings.recordings, task.windows.scale
+        if scaled:
+            return list(found)
+        out = []
+        for one, item in zip(found, items, strict=True):
+            back = item.signal - centred(item.signal, scale.detrend)
+            back[unusable_regions(item.signal)] = np.nan
+            signal, predicted = ((scale.undo(part) + back).astype(np.float32) for part in (one.signal, one.predicted))
+            out.append(Reconstruction(one.name, signal, one.hidden, predicted))
         return out
 
     def embed(self, source: Source | None = None) -> NDArray[np.float32]:
@@ -206,15 +198,26 @@ class RecordingModel(GraphModel):
         found = super().embed(source)
         return found.reshape(-1, self.task.regions, found.shape[1])
 
-    def _filled(self, task: FMRITask) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Scaled windows with predictions where they are hidden, and where that is: ``[windows, R, window]`` each."""
-        windows, nodes = np.arange(len(task.windows)), np.arange(task.data.num_nodes)
+    def _reconstructions(self, task: FMRITask) -> Iterator[Reconstruction]:
+        """Every recording of a task, scaled."""
+        windows, places = task.windows, task.windows.places
+        nodes = np.arange(task.data.num_nodes)
         seeds, predicted, _ = outcomes(task, self.choice, self._network_on(task), nodes, self.config.train)
-        hidden, signal = task.view(windows, EVALUATION).hidden, task.windows.read(windows, EVALUATION)
-        patches = signal.reshape(*hidden.shape, task.length)
         # Batches come in any order, patches of a node in their own.
-        patches[hidden] = predicted[seeds.argsort(stable=True)].float().numpy()
-        return patches.reshape(signal.shape), hidden.repeat(task.length, axis=2)
+        patches = predicted[seeds.argsort(stable=True)].float().numpy()
+        for index, item in enumerate(task.recordings.recordings):
+            chosen = np.flatnonzero(places.recording == index)
+            hidden = task.view(chosen, EVALUATION).hidden
+            filled = windows.read(chosen, EVALUATION).reshape(*hidden.shape, task.length)
+            filled[hidden], patches = patches[: hidden.sum()], patches[hidden.sum() :]
+            signal, done = windows.signals[index], 0
+            out, unseen = signal.copy(), np.zeros(signal.shape, bool)
+            for row, start in enumerate(places.start[chosen].tolist()):
+                new = slice(done, start + windows.window)
+                out[:, new] = filled[row].reshape(task.regions, -1)[:, done - start :]
+                unseen[:, new] = hidden[row].repeat(task.length, axis=1)[:, done - start :]
+                done = new.stop
+            yield Reconstruction(item.name, signal, unseen, out)
 
     def _network_on(self, task: FMRITask) -> Network:
         """The trained network; rules look into the windows of the task that they were made for."""
