@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fimp import data, foundation, models, nn, ops, tasks, tokenizers, train
     from fimp.errors import FIMPError
-    from fimp.estimators import CellTypeModel, ExpressionModel, ImageModel, NodeModel, load
+    from fimp.estimators import CellTypeModel, ExpressionModel, ImageModel, NodeModel, RecordingModel, load
 
 __version__ = "0.1.0"
 
@@ -24,6 +24,7 @@ _NAMES = {
     "ExpressionModel": "fimp.estimators",
     "ImageModel": "fimp.estimators",
     "NodeModel": "fimp.estimators",
+    "RecordingModel": "fimp.estimators",
     "load": "fimp.estimators",
     "FIMPError": "fimp.errors",
 }
@@ -34,6 +35,7 @@ __all__ = [
     "FIMPError",
     "ImageModel",
     "NodeModel",
+    "RecordingModel",
     "data",
     "foundation",
     "load",

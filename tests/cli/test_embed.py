@@ -15,6 +15,7 @@ def runs(tmp_path_factory):
     fimp.data.simulate.tissue(n_cells=80, n_genes=18, n_pairs=4).write_h5ad(folder / "train.h5ad")
     table = fimp.data.simulate.images(folder / "images", n_places=60, labelled=1.0)
     fimp.data.write_nodes(folder / "graph.npz", graph(60))
+    scans = fimp.data.simulate.recordings(folder / "scans", n_subjects=3, n_regions=8, n_times=60)
     common = {"dim": 16, "epochs": 2, "batch_size": 32}
     pixels = {**common, "image_size": 16, "patch_size": 8, "split_by": "region"}
     models = {
@@ -23,12 +24,14 @@ def runs(tmp_path_factory):
         "mean": fimp.ExpressionModel(folder / "train.h5ad", model="mean"),
         "image": fimp.ImageModel(table, **pixels),
         "image-mean": fimp.ImageModel(table, model="mean", **pixels),
+        "fmri": fimp.RecordingModel(scans, window=20, patch=5, neighbors=3, **common),
+        "gaussian": fimp.RecordingModel(scans, model="gaussian", window=20, patch=5, neighbors=3),
         "node": fimp.NodeModel(folder / "graph.npz", model="sage", **common),
     }
     for name, model in models.items():
         model.fit().save(folder / name)
     # What a model was trained on is not needed to use it on other data.
-    for path in (folder / "train.h5ad", table, folder / "graph.npz"):
+    for path in (folder / "train.h5ad", table, folder / "graph.npz", *scans.iterdir()):
         path.unlink()
     return folder
 
@@ -71,6 +74,11 @@ def nodes(tmp_path_factory):
     found, path = graph(40), tmp_path_factory.mktemp("data") / "nodes.npz"
     np.savez(path, x=found.x.numpy(), edge_index=found.edge_index.numpy())
     return path
+
+
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory):
+    return fimp.data.simulate.recordings(tmp_path_factory.mktemp("data"), n_subjects=2, n_regions=8, n_times=50)
 
 
 def graph(count):
@@ -163,6 +171,25 @@ def test_another_graph_is_embedded(run_cli, runs, nodes, tmp_path, ending):
     assert np.array_equal(prediction, model.predict())
 
 
+def test_recordings_are_embedded_by_window_and_region(run_cli, runs, recordings, tmp_path):
+    for ending in ("npz", "h5ad"):
+        code, text, err = run_cli("embed", runs / "fmri", "--data", recordings, "--out", tmp_path / f"o.{ending}")
+        assert (code, err) == (0, "")
+        assert "6 windows of 2 recordings, 8 regions" in text
+    embedding = fimp.load(runs / "fmri", recordings).embed()
+    with np.load(tmp_path / "o.npz") as found:
+        assert sorted(found) == ["embedding", "recording", "region", "start", "subject"]
+        assert np.array_equal(found["embedding"], embedding)
+        assert embedding.shape == (6, 8, 16)
+        assert found["recording"].tolist() == ["sub-01.npz"] * 3 + ["sub-02.npz"] * 3
+        assert found["start"].tolist() == [0, 20, 30] * 2
+        assert found["region"][3] == "region 3"
+    adata = anndata.read_h5ad(tmp_path / "o.h5ad")
+    assert np.array_equal(adata.obsm["X_fimp"], embedding.reshape(48, 16))
+    assert list(adata.obs) == ["recording", "subject", "start", "region"]
+    assert list(adata.obs.iloc[11]) == ["sub-01.npz", "sub-01", 20, "region 3"]
+
+
 @pytest.mark.parametrize(
     ("run", "data", "out", "message"),
     [
@@ -176,13 +203,17 @@ def test_another_graph_is_embedded(run_cli, runs, nodes, tmp_path, ending):
         ("image", "nowhere.csv", "o.npz", "nowhere.csv: does not exist"),
         ("image", "tissue", "o.npz", "wanted .csv"),
         ("image-mean", "images", "o.npz", "has no states"),
+        ("gaussian", "recordings", "o.npz", "has no states"),
+        ("fmri", "recordings", "o.csv", "does not end in .h5ad or .npz; name"),
+        ("fmri", "nowhere", "o.npz", "nowhere: no such file"),
+        ("fmri", "tissue", "o.npz", "files of type '.h5ad' are not read"),
         ("node", "nodes", "o.tsv", "does not end in .h5ad or .npz; name"),
         ("node", "nowhere.npz", "o.npz", "nowhere.npz: no such file"),
         ("node", "images", "o.npz", "not an .npz archive"),
     ],
 )
 def test_what_cannot_be_embedded_is_refused(run_cli, runs, tmp_path, request, run, data, out, message):
-    source = data if "." in data else request.getfixturevalue(data)
+    source = data if data.startswith("nowhere") else request.getfixturevalue(data)
     code, _, err = run_cli("embed", runs / run, "--data", source, "--out", tmp_path / out)
     assert code == 2
     assert message in err

@@ -39,6 +39,42 @@ def test_other_recordings_must_be_of_the_same_regions(folder, tmp_path):
         read_recording_graph(other, options, reference)
 
 
+def test_a_band_is_kept_where_the_time_of_a_volume_is_known(folder, tmp_path):
+    reading = {"window": 20, "patch": 5, "neighbors": 3, "band_pass": [0.01, 0.1]}
+    options = RecordingOptions(**reading)
+    assert options.band_pass == (0.01, 0.1)
+    assert (
+        "band-pass filter: 0.01 to 0.1 Hz, each stretch of a split by itself"
+        in read_recording_graph(folder, options).notes
+    )
+    with pytest.raises(
+        FIMPError, match=r"ends at or above 0\.25 Hz, half of the sampling frequency with 2 s per volume"
+    ):
+        read_recording_graph(folder, RecordingOptions(**{**reading, "band_pass": (0.1, 0.3)}))
+    (tmp_path / "regions.csv").write_text((folder / "regions.csv").read_text())
+    np.save(tmp_path / "a.npy", np.load(folder / "sub-01.npz")["signal"])
+    with pytest.raises(FIMPError, match=r"a\.npy: does not say how many seconds a volume takes"):
+        read_recording_graph(tmp_path, options)
+    data = read_recording_graph(tmp_path, RecordingOptions(**reading, tr=0.8))
+    assert [item.tr for item in data.recordings.recordings] == [0.8]
+    # What a file says counts.
+    data = read_recording_graph(folder, RecordingOptions(**reading, tr=0.8))
+    assert {item.tr for item in data.recordings.recordings} == {2.0}
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ({"tr": 0.0}, "--tr: 0.0"),
+        ({"band_pass": (0.1,)}, "wanted two frequencies"),
+        ({"band_pass": (2, 1)}, "is no band"),
+    ],
+)
+def test_options_out_of_range(option, words):
+    with pytest.raises(FIMPError, match=words):
+        RecordingOptions(**option)
+
+
 def test_the_named_recordings_are_made_once(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     options = RecordingOptions(window=40, patch=10)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from fimp.data.recording_splits import split_recordings
+from fimp.data.recording_splits import split_recordings, whole_recordings
 from fimp.data.recordings import Recording, Recordings
 from fimp.data.regions import Regions
 from fimp.data.windows import Windows
@@ -74,3 +74,9 @@ def test_recordings_too_short_are_one_line():
         with pytest.raises(FIMPError, match=words) as error:
             split_recordings(recordings, WINDOW, GAP, by, 0)
         assert "\n" not in str(error.value)
+
+
+def test_whole_recordings_are_in_no_part():
+    spans, note = whole_recordings(made(["a", "b"], 47))
+    assert [tuple(span) for span in spans] == [(0, 0, 47, "whole"), (1, 0, 47, "whole")]
+    assert "side by side" in note

@@ -197,7 +197,7 @@ def test_files_that_are_not_there(folder):
     with pytest.raises(FIMPError, match=r"b\.npy: no such file"):
         read_recordings(folder / "b.npy")
     (folder / "a.nii").write_bytes(b"")
-    with pytest.raises(FIMPError, match=r"files of type '\.nii' are not read"):
+    with pytest.raises(FIMPError, match=r"files of type '\.nii' are not read; an image of voxels needs a label image"):
         read_recordings(folder / "a.nii")
     np.save(folder / "a.npy", SIGNAL)
     with pytest.raises(FIMPError, match=r"none\.csv: no table of regions there"):

@@ -1,6 +1,9 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from fimp.data.band_pass import BandPass
 from fimp.data.masking import EVALUATION
 from fimp.data.recordings import Recording, Recordings
 from fimp.data.regions import Regions
@@ -30,6 +33,26 @@ def test_windows_overlap_by_half_and_those_that_train_move():
     assert (starts[:, 4:] == places.start[4:]).all()
     assert places.starts(every, EVALUATION, 0).tolist() == places.start.tolist()
     assert places.starts(every[2:3], 7, 0)[0] == starts[7, 2]
+
+
+def test_whole_recordings_are_covered_side_by_side():
+    places = Places.of([Span(0, 0, 50, "whole"), Span(1, 0, 40, "whole")], 20)
+    assert places.recording.tolist() == [0, 0, 0, 1, 1]
+    assert places.start.tolist() == [0, 20, 30, 0, 20]
+    assert places.starts(np.arange(5), 3, 0).tolist() == places.start.tolist()
+
+
+def test_each_stretch_is_filtered_by_itself(recordings):
+    band, items = BandPass(0.02, 0.1), recordings.recordings
+    spans = [Span(0, 0, 30, "train"), Span(0, 0, 30, "val"), Span(0, 35, 60, "test"), Span(1, 0, 60, "test")]
+    timed = replace(recordings, recordings=tuple(replace(item, tr=2.0) for item in items))
+    windows = Windows(timed, spans, 20, True, 0, band=band)
+    clean = [centred(item.signal) for item in items]
+    for index, start, end in ((0, 0, 30), (0, 35, 60), (1, 0, 60)):
+        wanted = windows.scale.apply(band.apply(clean[index][:, start:end], 2.0))
+        np.testing.assert_array_equal(windows.signals[index][:, start:end], wanted)
+    with pytest.raises(FIMPError, match=r"0\.npy: does not say how many seconds"):
+        Windows(recordings, spans, 20, True, 0, band=band)
 
 
 def test_the_scale_is_that_of_what_trains(recordings):

@@ -225,9 +225,25 @@ def test_scores_are_of_the_scaled_signal_and_resamples_agree(task):
 def test_a_state_makes_the_same_task_of_other_recordings(data, task):
     again = FMRITask(data, seed=0, state=task.state())
     assert again.split == {}
-    nodes = np.arange(2 * R)
-    for one, other in zip(task.inputs(nodes, EVALUATION), again.inputs(nodes, EVALUATION), strict=True):
-        assert torch.equal(one, other)
+    places = again.windows.places
+    assert places.start.tolist() == [0, 40, 50] * 4
+    assert places.recording.tolist() == np.arange(4).repeat(3).tolist()
+    for one, other in zip(task.windows.signals, again.windows.signals, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert torch.equal(again.region_edges, task.region_edges)
+    assert torch.equal(again.profiles, task.profiles)
+    inputs = again.inputs(np.arange(again.data.num_nodes), 0)
+    assert (inputs.hidden.sum(1) == 6).all()
+    assert torch.equal(inputs.hidden, again.inputs(np.arange(again.data.num_nodes), 5).hidden)
+
+
+def test_nothing_is_hidden_of_what_is_shown(task):
+    nodes = first_window(task)
+    inputs = task.shown(nodes)
+    assert not inputs.hidden.any()
+    assert torch.equal(inputs.values, inputs.targets)
+    truth = task.windows.read(nodes[:1] // R, EVALUATION)[0].reshape(R, P, L)
+    np.testing.assert_allclose((inputs.values * inputs.spread[:, None, None]).numpy(), truth, rtol=1e-5, atol=1e-6)
 
 
 def test_models_of_other_things_are_refused(task, tmp_path):
@@ -250,6 +266,8 @@ def test_embeddings_are_one_vector_per_region(task, brainlm):
     network = task.network(resolve("interpolate"))
     with pytest.raises(FIMPError, match="no states"):
         network.embed(task.inputs(graph.nodes, EVALUATION), graph)
+    with pytest.raises(FIMPError, match="no states"):
+        task.network(resolve("gaussian")).embed(task.inputs(graph.nodes, EVALUATION), graph)
 
 
 def test_rows_are_one_for_each_way_to_fill_in_and_tokens_learn_slowly(task):

@@ -1,4 +1,4 @@
-"""``fimp embed``: what a trained model makes of cells, images or nodes, written into a file."""
+"""``fimp embed``: what a trained model makes of cells, images, recordings or nodes, written into a file."""
 
 from __future__ import annotations
 
@@ -17,23 +17,29 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
-    from fimp.estimators import CellModel, ImageModel, NodeModel
+    from fimp.estimators import CellModel, ImageModel, NodeModel, RecordingModel
 
 
 def embed(
     run: Annotated[Path, typer.Argument(help="A run folder, DIR/runs/MODEL/seedK.")],
     data: Annotated[
-        str, typer.Option(help="What such a run reads: an .h5ad file, a table or folder of images, a graph, or a name.")
+        str,
+        typer.Option(
+            help="What such a run reads: an .h5ad file, a table or folder of images, a folder of recordings, a graph, "
+            "or a name."
+        ),
     ],
-    out: Annotated[Path, typer.Option(help="File to write, .h5ad, or .npz for images and nodes; it must not exist.")],
+    out: Annotated[Path, typer.Option(help="File to write, .h5ad, or .npz unless it is cells; it must not exist.")],
 ) -> None:
-    """Embed cells, images or nodes with a trained model; labels are not needed.
+    """Embed cells, images, recordings or nodes with a trained model; labels are not needed.
 
     Of cells, writes the file's AnnData with obsm["X_fimp"] added and, for a model of cell types,
     obs["fimp_prediction"]. Of images and nodes, writes an AnnData with these two, or an .npz file with arrays
-    embedding, prediction and, of images, path.
+    embedding, prediction and, of images, path. Of recordings, a row is a region during a window: the AnnData has
+    obsm["X_fimp"] and, as obs, recording, subject, start (its first volume) and region; the .npz file has embedding
+    [windows, regions, width], recording, subject and start of each window, and region.
     """
-    from fimp.estimators import CellModel, ImageModel, NodeModel, estimator_of, load
+    from fimp.estimators import CellModel, ImageModel, NodeModel, RecordingModel, estimator_of, load
 
     endings = (".h5ad",) if issubclass(estimator_of(run), CellModel) else (".h5ad", ".npz")
     if out.suffix not in endings:
@@ -45,6 +51,8 @@ def embed(
     model = load(run, data)
     if isinstance(model, ImageModel):
         said = embed_images(model, data, out)
+    elif isinstance(model, RecordingModel):
+        said = embed_recordings(model, out)
     elif isinstance(model, NodeModel):
         said = embed_nodes(model, out)
     else:
@@ -102,6 +110,27 @@ def embed_images(model: ImageModel, data: str, out: Path) -> str:
     adata.obsp["spatial_connectivities"] = edges.tocsr()
     write_whole(out, adata.write_h5ad)
     return f'{len(paths):,} images; obsm["X_fimp"] and obs["fimp_prediction"]'
+
+
+def embed_recordings(model: RecordingModel, out: Path) -> str:
+    """Write the embedding of every region in every window, and which they are; says what was written."""
+    import numpy as np
+    import pandas as pd
+
+    embedding, places, recordings = model.embed(), model.task.windows.places, model.task.recordings
+    names = np.array([Path(item.name).name for item in recordings.recordings])[places.recording]
+    subjects = np.array([item.subject for item in recordings.recordings])[places.recording]
+    regions, size = np.array(recordings.regions.names), len(recordings.regions)
+    said = f"{len(names):,} windows of {len(recordings.recordings):,} recordings, {size:,} regions"
+    if out.suffix == ".npz":
+        write_arrays(out, embedding=embedding, recording=names, subject=subjects, start=places.start, region=regions)
+        return f"{said}; arrays embedding, recording, subject, start and region"
+    columns = {"recording": names, "subject": subjects, "start": places.start}
+    obs = pd.DataFrame({name: column.repeat(size) for name, column in columns.items()})
+    obs["region"] = np.tile(regions, len(names))
+    adata = _annotated(obs, embedding.reshape(len(obs), -1))
+    write_whole(out, adata.write_h5ad)
+    return f'{said}; obsm["X_fimp"]'
 
 
 def embed_nodes(model: NodeModel, out: Path) -> str:

@@ -13,7 +13,7 @@ from fimp.data.options import CellOptions
 from fimp.data.place_splits import split_places
 from fimp.data.places import PlaceOptions, read_places
 from fimp.data.pyg import PYG_DATASETS
-from fimp.data.recordings import Recording, Recordings, read_recordings
+from fimp.data.recordings import Recording, Recordings, read_recordings, write_recordings
 from fimp.data.regions import Regions
 from fimp.data.scaling import RobustScale
 from fimp.data.splits import block_split, crop, random_split, section_split, split_nodes
@@ -53,4 +53,5 @@ __all__ = [
     "split_places",
     "unit_vectors",
     "write_nodes",
+    "write_recordings",
 ]

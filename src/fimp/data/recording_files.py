@@ -9,12 +9,14 @@ import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fimp.errors import FIMPError
+
+T = TypeVar("T")
 
 #: Entries of an archive that are looked at before any other.
 _NAMED = ("signal", "tr", "subject", "dataset", "structural")
@@ -57,8 +59,13 @@ def read_recording_file(path: Path) -> Stored:
     FIMPError
         If the file cannot be read, needs unpickling, or holds no matrix of real numbers, or several.
     """
+    return guarded(READERS[path.suffix.lower()], path)
+
+
+def guarded(read: Callable[[Path], T], path: Path) -> T:
+    """What ``read`` makes of a file; whatever goes wrong is a :class:`FIMPError` of one line."""
     try:
-        return READERS[path.suffix.lower()](path)
+        return read(path)
     except FIMPError:
         raise
     except OSError as error:

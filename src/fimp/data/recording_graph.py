@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch_geometric.data import Data
 
+from fimp.data.band_pass import BandPass
 from fimp.data.graphs import knn_graph
-from fimp.data.recordings import Recording, read_recordings
+from fimp.data.recordings import Recording, Recordings, read_recordings
 from fimp.data.simulated_recordings import folder_of
 from fimp.data.windows import check_lengths, check_window
 from fimp.errors import FIMPError
@@ -38,6 +40,12 @@ class RecordingOptions:
         Neighbours of a region.
     detrend
         Whether linear trends are removed from each recording.
+    atlas
+        Label image, for recordings that are images of voxels (:func:`fimp.data.read_recordings`).
+    tr
+        Seconds per volume of recordings whose files do not say them.
+    band_pass
+        Band of frequencies that is kept, two numbers in Hz (:class:`fimp.data.band_pass.BandPass`); all by default.
     """
 
     regions: str | None = None
@@ -46,6 +54,9 @@ class RecordingOptions:
     graph: str = "knn"
     neighbors: int = 8
     detrend: bool = True
+    atlas: str | None = None
+    tr: float | None = None
+    band_pass: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         check_window(self.window, self.patch)
@@ -58,6 +69,27 @@ class RecordingOptions:
             raise FIMPError(f"--graph: {self.graph!r} is unknown; use {', '.join(GRAPHS)}")
         if self.neighbors < 1:
             raise FIMPError(f"--neighbors: {self.neighbors} is below 1; use 8, for instance")
+        if self.tr is not None and not 0.0 < self.tr < math.inf:
+            raise FIMPError(f"--tr: {self.tr} is no positive number of seconds; use 2, for instance")
+        if self.band_pass is not None:
+            # A configuration file gives back a list.
+            object.__setattr__(self, "band_pass", tuple(self.band_pass))
+        _ = self.band
+
+    @property
+    def band(self) -> BandPass | None:
+        """The filter.
+
+        Raises
+        ------
+        FIMPError
+            If there is no such filter.
+        """
+        if self.band_pass is None:
+            return None
+        if len(self.band_pass) != 2:
+            raise FIMPError(f"--band-pass: {list(self.band_pass)}, wanted two frequencies in Hz; use 0.01 0.1")
+        return BandPass(*self.band_pass)
 
 
 @dataclass(frozen=True)
@@ -97,11 +129,16 @@ def read_recording_graph(
     Raises
     ------
     FIMPError
-        As :func:`fimp.data.read_recordings`; if a recording is shorter than a window; if none has connections, and
-        they are asked for; or if regions are other than the model's.
+        As :func:`fimp.data.read_recordings`; if a recording is shorter than a window, or cannot be filtered; if none
+        has connections, and they are asked for; or if regions are other than the model's.
     """
-    recordings = read_recordings(folder_of(source) if isinstance(source, (str, Path)) else source, options.regions)
+    place = folder_of(source) if isinstance(source, (str, Path)) else source
+    recordings = _timed(read_recordings(place, options.regions, options.atlas), options.tr)
     check_lengths(recordings, options.window)
+    band = options.band
+    if band is not None:
+        for item in recordings.recordings:
+            band.check(item.name, item.tr)
     if len(recordings.regions) < 2:
         raise FIMPError(f"{recordings.name}: one region, wanted several; give the table of a parcellation")
     names = list(recordings.regions.names)
@@ -124,10 +161,18 @@ def read_recording_graph(
         f"graph: {options.neighbors} regions, {what[options.graph]}, in every window",
         *recordings.notes,
     ]
+    if band is not None:
+        notes.append(f"band-pass filter: {band.low:g} to {band.high:g} Hz, each stretch of a split by itself")
     data = Data(edge_index=edges, pos=torch.from_numpy(xyz), num_nodes=len(xyz))
     data.recordings, data.reading, data.name, data.notes = recordings, options, recordings.name, notes
     data.reference = RecordingReference(names)
     return data
+
+
+def _timed(recordings: Recordings, tr: float | None) -> Recordings:
+    """Recordings with the seconds per volume that are given for those that do not say them."""
+    items = tuple(item if item.tr is not None else replace(item, tr=tr) for item in recordings.recordings)
+    return replace(recordings, recordings=items)
 
 
 def measured_edges(

@@ -59,6 +59,12 @@ def split_recordings(recordings: Recordings, window: int, gap: int, by: str, see
     return spans, f"split by subject, another for every seed; seed {seed}: {', '.join(said)}"
 
 
+def whole_recordings(recordings: Recordings) -> tuple[list[Span], str]:
+    """Every recording as one stretch, for a model that is used on them; and a remark, as :func:`split_recordings`."""
+    spans = [Span(index, 0, item.signal.shape[1], "whole") for index, item in enumerate(recordings.recordings)]
+    return spans, "windows lie side by side, the last one of a recording at its end"
+
+
 def _parts(count: int, seed: int) -> dict[str, list[int]]:
     """Numbers of the subjects of each part."""
     if count == 3:

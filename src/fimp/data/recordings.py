@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from fimp.data.arrow import COORDINATES, is_arrow, read_arrow
 from fimp.data.recording_files import READERS, Stored, read_recording_file
-from fimp.data.regions import REGION_TABLE, Regions, read_regions
+from fimp.data.regions import REGION_TABLE, Regions, read_regions, write_regions
 from fimp.data.scaling import unusable_regions
+from fimp.data.volumes import IMAGES, is_image, read_atlas, read_volumes
 from fimp.errors import FIMPError
 
 #: Regions that a note names, and recordings that have one of their own, before it stops.
@@ -75,35 +77,45 @@ class Recordings:
         return codes
 
 
-def read_recordings(source: str | Path | Sequence[str | Path], regions: str | Path | None = None) -> Recordings:
-    """Read parcellated recordings and the table of their regions.
+def read_recordings(
+    source: str | Path | Sequence[str | Path], regions: str | Path | None = None, atlas: str | Path | None = None
+) -> Recordings:
+    """Read parcellated recordings and the table of their regions, or images and the atlas that parcellates them.
 
     Parameters
     ----------
     source
         A folder, a file or several files: .npz, .npy, .csv, .tsv, .mat, .h5 or .hdf5, one recording each
-        (:func:`fimp.data.recording_files.read_recording_file`). Of a folder, files in folders below it are not read.
+        (:func:`fimp.data.recording_files.read_recording_file`), or with ``atlas`` images of voxels, .nii or .nii.gz
+        (:func:`fimp.data.volumes.read_volumes`). Of a folder, files in folders below it are not read, unless they are
+        in BrainLM's layout (:func:`fimp.data.arrow.read_arrow`).
         Signals are ``[regions, time]``, or ``[time, regions]`` where the number of regions says so. A file that does
         not name its subject has the one of a name like ``sub-01_run-2``, and is a subject of its own otherwise.
     regions
-        Table of regions (:func:`fimp.data.regions.read_regions`); ``regions.csv`` beside the files by default.
+        Table of regions (:func:`fimp.data.regions.read_regions`); ``regions.csv`` beside the files by default, or what
+        BrainLM's layout has. With
+        ``atlas``, the table that names its regions (:func:`fimp.data.regions.named_regions`); none by default.
+    atlas
+        Label image (:func:`fimp.data.volumes.read_atlas`), which says where regions are.
 
     Raises
     ------
     FIMPError
         If a file is missing or cannot be used, signals do not fit the table, or two files hold the same signal.
     """
-    paths, folder, name = _files(source)
-    table = folder / REGION_TABLE if regions is None else Path(regions).expanduser()
-    if not table.is_file():
-        where = "beside the recordings" if regions is None else "there"
-        raise FIMPError(
-            f"{table}: no table of regions {where}; wanted a .csv file with columns x, y, z and a row per region, "
-            f"named {REGION_TABLE} or given by --regions"
-        )
-    paths = [path for path in paths if not path.exists() or not path.samefile(table)]
+    table = None if regions is None else Path(regions).expanduser()
+    if atlas is not None:
+        return _read_images(source, table, Path(atlas).expanduser())
+    if isinstance(source, (str, Path)) and is_arrow(Path(source).expanduser()):
+        return _read_arrow(Path(source).expanduser(), table)
+    paths, folder, name = _files(source, images=False)
+    table = _table(folder / REGION_TABLE if table is None else table, beside=table is None)
+    paths = _without(paths, table)
     if not paths:
-        raise FIMPError(f"{name}: no recordings; wanted files of type {', '.join(READERS)} in the folder itself")
+        raise FIMPError(
+            f"{name}: no recordings; wanted files of type {', '.join(READERS)} in the folder itself, or --atlas and "
+            f"images ({', '.join(IMAGES)})"
+        )
     found = read_regions(table)
     items, turned, square = [], 0, 0
     for path in paths:
@@ -112,19 +124,111 @@ def read_recordings(source: str | Path | Sequence[str | Path], regions: str | Pa
         turned += signal is not stored.signal
         square += signal.shape[0] == signal.shape[1]
         items.append(_recording(stored, signal, path))
-    _check_distinct(items)
     notes = [f"{turned} files hold [time, regions] and were transposed"] if turned else []
     notes += [f"{square} files have as many volumes as regions; rows were taken for regions"] if square else []
-    return Recordings(name, tuple(items), found, (*notes, *_times(items), *_useless(items, found)))
+    return _checked(name, items, found, notes)
 
 
-def _files(source: str | Path | Sequence[str | Path]) -> tuple[list[Path], Path, str]:
+def _read_arrow(folder: Path, table: Path | None) -> Recordings:
+    """A folder in BrainLM's layout; what was split there is put together."""
+    regions, stored = read_arrow(folder)
+    if table is not None:
+        regions = read_regions(_table(table))
+    if not stored:
+        raise FIMPError(f"{folder}: no recordings; wanted folders with .arrow files beside {COORDINATES}")
+    where = folder / COORDINATES if table is None else table
+    items = []
+    for path, one in stored:
+        # Turned first: where there are as many volumes as regions, the layout says [time, regions].
+        signal = _oriented(one.signal.T, len(regions), path, where)
+        items.append(_recording(one, signal, path))
+    return _checked(str(folder), items, regions, ["parts of BrainLM's layout were put together, to be split anew"])
+
+
+def write_recordings(recordings: Recordings, folder: str | Path) -> Path:
+    """Write recordings as :func:`read_recordings` reads them, so that images are parcellated once.
+
+    Parameters
+    ----------
+    recordings
+        From :func:`read_recordings`.
+    folder
+        A new or empty folder: ``NAME.npz`` for each recording, and ``regions.csv``.
+
+    Returns
+    -------
+    Path
+        The folder.
+
+    Raises
+    ------
+    FIMPError
+        If the folder holds files or cannot be written.
+    """
+    place = Path(folder).expanduser()
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        if any(place.iterdir()):
+            raise FIMPError(f"{place}: is not empty; name a new folder")
+        # Files of one name come from several folders.
+        named = [_bare(Path(item.name)) for item in recordings.recordings]
+        for number, (item, name) in enumerate(zip(recordings.recordings, named, strict=True)):
+            more = {"tr": item.tr, "dataset": item.dataset, "structural": item.structural}
+            content = {key: value for key, value in more.items() if value is not None}
+            own = f"{name}_{number}" if named.count(name) > 1 else name
+            np.savez(place / f"{own}.npz", signal=item.signal, subject=item.subject, **content)  # type: ignore[arg-type]
+        write_regions(recordings.regions, place / REGION_TABLE)
+    except OSError as error:
+        raise FIMPError(f"{place}: cannot be written ({error.strerror or error}); name another folder") from error
+    return place
+
+
+def _read_images(source: str | Path | Sequence[str | Path], table: Path | None, atlas: Path) -> Recordings:
+    """Images of voxels and an atlas."""
+    if not atlas.is_file():
+        raise FIMPError(f"--atlas: {atlas}: no such file; give a label image (.nii, .nii.gz)")
+    if table is not None:
+        _table(table)
+    paths, _, name = _files(source, images=True)
+    paths = _without(paths, atlas)
+    if not paths:
+        raise FIMPError(f"{name}: no images; with --atlas, wanted {' or '.join(IMAGES)} in the folder itself")
+    found = read_atlas(atlas, table)
+    items = []
+    for path in paths:
+        stored = read_volumes(path, found)
+        items.append(_recording(stored, _long(stored.signal, path), path))
+    note = f"signals are means over the voxels of {len(found.regions)} regions of {atlas.name}"
+    return _checked(name, items, found.regions, [note])
+
+
+def _checked(name: str, items: Sequence[Recording], regions: Regions, notes: Sequence[str]) -> Recordings:
+    _check_distinct(items)
+    return Recordings(name, tuple(items), regions, (*notes, *_times(items), *_useless(items, regions)))
+
+
+def _table(path: Path, beside: bool = False) -> Path:
+    """The path of a table of regions, which must be there."""
+    if not path.is_file():
+        where = "beside the recordings" if beside else "there"
+        raise FIMPError(
+            f"{path}: no table of regions {where}; wanted a .csv file with columns x, y, z and a row per region, "
+            f"named {REGION_TABLE} or given by --regions"
+        )
+    return path
+
+
+def _without(paths: Sequence[Path], other: Path) -> list[Path]:
+    return [path for path in paths if not path.samefile(other)]
+
+
+def _files(source: str | Path | Sequence[str | Path], images: bool) -> tuple[list[Path], Path, str]:
     """The files to read, the folder where their table of regions is looked for, and what to call them."""
     if isinstance(source, (str, Path)):
         path = Path(source).expanduser()
         if path.is_dir():
             kept = (item for item in path.iterdir() if item.is_file() and not item.name.startswith("."))
-            files = sorted(item for item in kept if item.suffix.lower() in READERS and item.name != REGION_TABLE)
+            files = sorted(item for item in kept if _is_read(item, images) and item.name != REGION_TABLE)
             return files, path, str(source)
         source, name = [source], str(source)
     else:
@@ -133,9 +237,16 @@ def _files(source: str | Path | Sequence[str | Path]) -> tuple[list[Path], Path,
     for path in files:
         if not path.is_file():
             raise FIMPError(f"{path}: no such file; give a folder or files of recordings")
-        if path.suffix.lower() not in READERS:
-            raise FIMPError(f"{path}: files of type {path.suffix!r} are not read; wanted {', '.join(READERS)}")
+        if not _is_read(path, images):
+            wanted = f"with --atlas, wanted {' or '.join(IMAGES)}" if images else f"wanted {', '.join(READERS)}"
+            if is_image(path):
+                wanted = "an image of voxels needs a label image that says where regions are; give it by --atlas"
+            raise FIMPError(f"{path}: files of type {path.suffix!r} are not read; {wanted}")
     return files, files[0].parent if files else Path(), name
+
+
+def _is_read(path: Path, images: bool) -> bool:
+    return is_image(path) if images else path.suffix.lower() in READERS
 
 
 def _oriented(signal: NDArray[np.floating], regions: int, path: Path, table: Path) -> NDArray[np.floating]:
@@ -147,6 +258,11 @@ def _oriented(signal: NDArray[np.floating], regions: int, path: Path, table: Pat
             "regions; give the table of this parcellation, or move the file elsewhere if it is no recording"
         )
     signal = signal if rows == regions else signal.T
+    return _long(signal, path)
+
+
+def _long(signal: NDArray[np.floating], path: Path) -> NDArray[np.floating]:
+    """A signal, which must have more than one volume."""
     if signal.shape[1] < 2:
         raise FIMPError(f"{path}: signal has {signal.shape[1]} volumes, wanted a recording; move it elsewhere")
     return signal
@@ -155,7 +271,7 @@ def _oriented(signal: NDArray[np.floating], regions: int, path: Path, table: Pat
 def _recording(stored: Stored, signal: NDArray[np.floating], path: Path) -> Recording:
     """A recording with the subject that its file, or the file's name in the manner of BIDS, tells."""
     named = re.match(r"sub-[A-Za-z0-9]+", path.stem)
-    subject = stored.subject or (named[0] if named else path.stem)
+    subject = stored.subject or (named[0] if named else _bare(path))
     links = stored.structural
     if links is not None and len(links) != len(signal):
         raise FIMPError(
@@ -163,6 +279,11 @@ def _recording(stored: Stored, signal: NDArray[np.floating], path: Path) -> Reco
             "remove it"
         )
     return Recording(str(path), subject, signal, stored.tr, stored.dataset, links)
+
+
+def _bare(path: Path) -> str:
+    """A file's name without its ending."""
+    return path.stem.removesuffix(".nii") if is_image(path) else path.stem
 
 
 def _check_distinct(items: Sequence[Recording]) -> None:

@@ -107,6 +107,10 @@ class RobustScale:
         scaled[silent] = 0.0
         return np.asarray(scaled, dtype=np.float32)
 
+    def undo(self, signal: NDArray[np.floating]) -> NDArray[np.float64]:
+        """A scaled signal ``[R, T]`` in the units of the recording, still centred."""
+        return signal * self.iqr[:, None] + self.median[:, None]
+
     def prepare(self, signal: NDArray[np.floating]) -> NDArray[np.float32]:
         """Centre and scale a recording in its own units, ``[R, T]``: what a model trained with this scale reads."""
         return self.apply(centred(signal, self.detrend))

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fimp.data.band_pass import BandPass
 from fimp.data.hashing import hash_uniform
 from fimp.data.masking import EVALUATION
 from fimp.data.recordings import Recordings
@@ -43,6 +44,7 @@ class Span(NamedTuple):
         Its first volume, and the one behind its last.
     part
         ``train``, ``val`` or ``test``. Windows that train start anywhere in the stretch, others where they always do.
+        ``whole`` where a model is used and nothing is split.
     """
 
     recording: int
@@ -52,7 +54,7 @@ class Span(NamedTuple):
 
 
 class Places(NamedTuple):
-    """Windows, n of them, that overlap by half.
+    """Windows, n of them, that overlap by half; those of ``whole`` stretches lie side by side.
 
     Attributes
     ----------
@@ -63,7 +65,7 @@ class Places(NamedTuple):
     low, high
         First and last volume where it may start in training, ``[n]``; ``start`` both for one that does not train.
     part
-        ``train``, ``val`` or ``test``, ``[n]``.
+        ``train``, ``val``, ``test`` or ``whole``, ``[n]``.
     """
 
     recording: NDArray[np.int64]
@@ -74,10 +76,16 @@ class Places(NamedTuple):
 
     @classmethod
     def of(cls, spans: Sequence[Span], window: int) -> Places:
-        """Windows of some stretches; of those that train as many for the length, though they start anywhere."""
+        """Windows of some stretches; of those that train as many for the length, though they start anywhere.
+
+        Of a whole stretch, every volume is in a window: the last one ends with it, and overlaps where it must.
+        """
         rows: list[tuple[int, int, int, int, str]] = []
         for recording, first, end, part in spans:
-            for start in range(first, end - window + 1, max(1, window // 2)):
+            starts = list(range(first, end - window + 1, window if part == "whole" else max(1, window // 2)))
+            if part == "whole" and starts[-1] + window < end:
+                starts.append(end - window)
+            for start in starts:
                 low, high = (first, end - window) if part == "train" else (start, start)
                 rows.append((recording, start, low, high, part))
         return cls(*(np.array(column) for column in zip(*rows, strict=True)))
@@ -99,7 +107,7 @@ class Windows:
     recordings
         From :func:`fimp.data.read_recordings`.
     spans
-        Where windows are taken.
+        Where windows are taken; two stretches of a recording are the same, or apart.
     window
         Volumes of a window.
     detrend
@@ -108,6 +116,14 @@ class Windows:
         Seed of where training windows start.
     scale
         How signals are scaled; measured on the stretches that train by default.
+    band
+        The band of frequencies that is kept. Each stretch is filtered by itself, so that nothing of what tests is in
+        what trains.
+
+    Raises
+    ------
+    FIMPError
+        If a recording cannot be filtered.
 
     Attributes
     ----------
@@ -127,10 +143,15 @@ class Windows:
         detrend: bool,
         seed: int,
         scale: RobustScale | None = None,
+        band: BandPass | None = None,
     ) -> None:
         self.window, self.seed, self.spans = window, seed, tuple(spans)
         self.places = Places.of(spans, window)
         clean = [centred(item.signal, detrend) for item in recordings.recordings]
+        if band is not None:
+            for index, first, end in sorted({span[:3] for span in spans}):
+                item, stretch = recordings.recordings[index], clean[index][:, first:end]
+                stretch[:] = band.apply(stretch, band.check(item.name, item.tr))
         training = [clean[span.recording][:, span.start : span.end] for span in spans if span.part == "train"]
         self.scale = RobustScale.fit(training, detrend) if scale is None else scale
         self.signals = [self.scale.apply(signal) for signal in clean]

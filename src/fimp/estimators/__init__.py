@@ -12,12 +12,14 @@ from fimp.estimators.celltype import CellTypeModel
 from fimp.estimators.expression import ExpressionModel
 from fimp.estimators.image import ImageModel
 from fimp.estimators.node import NodeModel
+from fimp.estimators.recording import Reconstruction, RecordingModel
 from fimp.train.runs import RunConfig
 
 #: Estimator of each task.
 ESTIMATORS: dict[str, type[GraphModel]] = {
     "celltype": CellTypeModel,
     "expression": ExpressionModel,
+    "fmri": RecordingModel,
     "image": ImageModel,
     "node": NodeModel,
     "zeroshot": ImageModel,
@@ -46,8 +48,8 @@ def load(path: str | Path, adata: Any = None) -> GraphModel:
     path
         What ``save`` wrote, or ``DIR/runs/MODEL/seedK`` of ``fimp compare``.
     adata
-        Other cells (images, a graph: what the model's class takes) to use it on; by default what the model was trained
-        on, from its file or from the folder. With other cells, the file it was trained on is not needed.
+        Other cells (images, recordings, a graph: what the model's class takes) to use it on; by default what the model
+        was trained on, from its file or from the folder. With other cells, the file it was trained on is not needed.
 
     Raises
     ------
@@ -65,6 +67,8 @@ __all__ = [
     "GraphModel",
     "ImageModel",
     "NodeModel",
+    "Reconstruction",
+    "RecordingModel",
     "estimator_of",
     "load",
 ]

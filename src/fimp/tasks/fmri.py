@@ -22,11 +22,13 @@ from fimp.data.recording_graph import (
     profiles,
     read_recording_graph,
 )
-from fimp.data.recording_splits import split_recordings
+from fimp.data.recording_splits import split_recordings, whole_recordings
+from fimp.data.recordings import Recordings
 from fimp.data.scaling import RobustScale
 from fimp.data.window_mixing import mixed
 from fimp.data.windows import Windows
 from fimp.errors import FIMPError
+from fimp.models.gaussian import Gaussian
 from fimp.models.registry import ModelChoice
 from fimp.tasks.base import PARTS, Network, Task, TaskKind, register
 from fimp.tasks.fmri_networks import GaussianNetwork, RecordingNetwork, fitted_gaussian
@@ -118,10 +120,13 @@ class FMRITask(Task):
     seed
         Seed of split, windows, masks and weights.
     state
-        :meth:`state` of the task that a model was trained on, for other recordings of the same regions.
+        :meth:`state` of the task that a model was trained on, for other recordings of the same regions: whole ones, in
+        windows side by side.
 
     Attributes
     ----------
+    recordings
+        The recordings.
     windows
         The windows, and how they are scaled.
     """
@@ -137,13 +142,17 @@ class FMRITask(Task):
         self.metrics, self.monitor = {"mse": "min", "r2": "max"}, "r2"
         self.options, self.reading, self.seed = options, data.reading, seed
         recordings, window, patch = data.recordings, data.reading.window, data.reading.patch
+        self.recordings: Recordings = recordings
         self.regions, self.patches, self.length = len(recordings.regions), window // patch, patch
-        self.shown = min(max(1, round((1.0 - options.mask_ratio) * self.patches)), self.patches - 1)
+        self._visible = min(max(1, round((1.0 - options.mask_ratio) * self.patches)), self.patches - 1)
         self.region_names = recordings.regions.names
         self.xyz = torch.from_numpy(recordings.regions.xyz).float()
         scale = None if state is None else _scale_of(state)
-        spans, note = split_recordings(recordings, window, patch, options.split, seed)
-        self.windows = Windows(recordings, spans, window, data.reading.detrend, seed, scale)
+        if state is None:
+            spans, note = split_recordings(recordings, window, patch, options.split, seed)
+        else:
+            spans, note = whole_recordings(recordings)
+        self.windows = Windows(recordings, spans, window, data.reading.detrend, seed, scale, data.reading.band)
         part = np.repeat(self.windows.places.part, self.regions)
         self.split = {} if state else {name: np.flatnonzero(part == name) for name in PARTS}
         edges = data.edge_index if state is None else state["edges"]
@@ -184,20 +193,32 @@ class FMRITask(Task):
             "profiles": self.profiles,
         }
 
-    def view(self, windows: NDArray[np.int64], epoch: int) -> View:
-        """Some windows in an epoch, all regions of each; those that do not train are the same in every epoch."""
+    def view(self, windows: NDArray[np.int64], epoch: int, hide: bool = True) -> View:
+        """Some windows in an epoch, all regions of each; those that do not train are the same in every epoch.
+
+        Parameters
+        ----------
+        windows
+            Which windows, m of them.
+        epoch
+            The epoch.
+        hide
+            Whether anything is hidden.
+        """
         signal = self._signal(windows, epoch).reshape(len(windows), self.regions, self.patches, self.length)
-        hidden = self._hidden(windows, self._epochs(windows, epoch))
+        hidden = np.zeros(signal.shape[:3], bool)
+        if hide:
+            hidden = self._hidden(windows, self._epochs(windows, epoch))
         shown = np.broadcast_to(~hidden[..., None], signal.shape)
         square = np.where(shown, signal, 0.0).astype(np.float64) ** 2
         spread = unit_of(square.sum((2, 3)) / shown.sum((2, 3)))
         return View(signal / spread[:, :, None, None], hidden, spread)
 
-    def inputs(self, nodes: NDArray[np.int64], epoch: int) -> WindowInputs:
-        """Windows of some regions in an epoch."""
+    def inputs(self, nodes: NDArray[np.int64], epoch: int, hide: bool = True) -> WindowInputs:
+        """Windows of some regions in an epoch; with ``hide=False`` nothing of them is hidden."""
         windows, place = np.unique(nodes // self.regions, return_inverse=True)
         region = nodes % self.regions
-        seen = self.view(windows, epoch)
+        seen = self.view(windows, epoch, hide)
         signal, hidden = seen.signal[place, region], seen.hidden[place, region]
         time = np.arange(self.patches * self.length)
         draw = hash_uniform(self.seed, 8, self._epochs(windows, epoch)[place][:, None], nodes[:, None], time)
@@ -211,6 +232,10 @@ class FMRITask(Task):
             self.xyz[torch.from_numpy(region)],
             self.profiles[torch.from_numpy(region)],
         )
+
+    def shown(self, nodes: NDArray[np.int64]) -> WindowInputs:
+        """Windows of some regions with nothing hidden, as evaluation cuts them."""
+        return self.inputs(nodes, EVALUATION, hide=False)
 
     def _epochs(self, windows: NDArray[np.int64], epoch: int) -> NDArray[np.int64]:
         """The epoch whose draw each window shows: what evaluation hides stays hidden."""
@@ -228,10 +253,10 @@ class FMRITask(Task):
         shape = len(windows), self.regions, self.patches
         patch = np.arange(self.patches)
         if self.options.masking == "future":
-            return np.broadcast_to(patch >= self.shown, shape)
+            return np.broadcast_to(patch >= self._visible, shape)
         region = np.arange(self.regions) if self.options.masking == "random" else np.zeros(self.regions, np.int64)
         draw = hash_uniform(self.seed, 7, epochs[:, None, None], windows[:, None, None], region[:, None], patch)
-        return draw.argsort(2).argsort(2) >= self.shown
+        return draw.argsort(2).argsort(2) >= self._visible
 
     def with_defaults(self, choice: ModelChoice) -> ModelChoice:
         """As :meth:`fimp.tasks.Task.with_defaults`; models of tokens are trained at :data:`TOKENS_LR`."""
@@ -251,10 +276,7 @@ class FMRITask(Task):
         if choice.gene_table is not None:
             raise FIMPError(f"--models: {choice.name} has embeddings of genes, and recordings have none")
         if choice.spec.name == "gaussian":
-            val = np.unique(self.split["val"] // self.regions)
-            training = [signal / unit_of(np.square(signal).mean(1))[:, None] for signal in self.windows.training]
-            model = fitted_gaussian(choice, training, self.view(val, EVALUATION), self.patches * self.length)
-            return GaussianNetwork(model, self.regions, lambda windows: self.view(windows, EVALUATION))
+            return GaussianNetwork(self._gaussian(choice), self.regions, lambda windows: self.view(windows, EVALUATION))
         if choice.spec.foundation is not None and choice.spec.foundation.scope == "graph":
             return WholeRecordingNetwork(choice, self.regions, self.patches, self.length)
         if choice.spec.foundation is not None:
@@ -262,6 +284,16 @@ class FMRITask(Task):
         # Regions two hops away still have much in common, as most of a brain has.
         choice = choice.for_data(sum(signal.size for signal in self.windows.training), reach=REACH)
         return RecordingNetwork(choice, self.patches, self.length, self.xyz)
+
+    def _gaussian(self, choice: ModelChoice) -> Gaussian:
+        """The Gaussian of training recordings; where there are none, one whose numbers are yet to be loaded."""
+        if not self.split:
+            model = choice.spec.build(choice.hyperparameters, self.regions, self.patches * self.length)
+            assert isinstance(model, Gaussian)
+            return model
+        val = np.unique(self.split["val"] // self.regions)
+        training = [signal / unit_of(np.square(signal).mean(1))[:, None] for signal in self.windows.training]
+        return fitted_gaussian(choice, training, self.view(val, EVALUATION), self.patches * self.length)
 
     def edges(self, choice: ModelChoice) -> Tensor:
         """As :meth:`fimp.tasks.Task.edges`; for a model of whole windows those that keep each window together."""

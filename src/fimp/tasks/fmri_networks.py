@@ -128,6 +128,10 @@ class GaussianNetwork(Network):
         filled = expected(self.model, self.windows(windows))
         return filled[torch.from_numpy(place), torch.from_numpy(nodes % self.regions)].to(inputs.values)
 
+    def embed(self, inputs: WindowInputs, graph: Subgraph) -> Tensor:
+        """There is no such vector."""
+        raise FIMPError("embed: a model that is not trained has no states; use another model")
+
 
 def expected(model: Gaussian, view: Any) -> Tensor:
     """Conditional means of whole windows, ``[m, R, P, L]``."""

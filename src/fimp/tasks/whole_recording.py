@@ -80,4 +80,4 @@ class WholeRecordingNetwork(Network):
         # All regions hide as many patches, and so do all windows.
         kept = count - int(hidden[0].sum())
         order = torch.arange(count, device=values.device) + count * hidden
-        return signal, whole.xyz.unflatten(0, (-1, self.regions)), 1.0 - (kept + 0.5) / count, order
+        return signal, whole.xyz.unflatten(0, (-1, self.regions)), max(0.0, 1.0 - (kept + 0.5) / count), order

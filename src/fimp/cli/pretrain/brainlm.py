@@ -18,11 +18,17 @@ if TYPE_CHECKING:
 def brainlm(
     data: Annotated[
         Path,
-        typer.Option(help="Folder of recordings (.npz, .npy, .mat, .h5, .csv, .tsv), a file, or simulated_recordings."),
+        typer.Option(
+            help="Folder of recordings (.npz, .npy, .mat, .h5, .csv, .tsv; .nii with --atlas), a file, or "
+            "simulated_recordings."
+        ),
     ],
     out: running.Out,
     regions: Annotated[
         Path | None, typer.Option(help="Table of regions with columns x, y, z; by default regions.csv beside the data.")
+    ] = None,
+    atlas: Annotated[
+        Path | None, typer.Option(help="Label image (.nii, .nii.gz), for recordings that are images of voxels.")
     ] = None,
     window: Annotated[int, typer.Option(help="Volumes of a window.")] = 160,
     patch: Annotated[int, typer.Option(help="Volumes of a token.")] = 20,
@@ -57,14 +63,21 @@ def brainlm(
     size = BrainLMSize(dim, layers, heads, hidden, dropout)
     options = WindowOptions(window, patch, mask_ratio, detrend)
     train = TrainOptions(epochs=epochs, batch_size=batch_size, device=device, precision=precision)
-    recordings = read_recordings(folder_of(data), regions)
+    recordings = read_recordings(folder_of(data), regions, atlas)
     task = BrainLMPretraining(recordings, size, options, seed)
 
     def run(folder: Path, **arguments: Any) -> tuple[running.Save, Fitted]:
         model, fitted = train_brainlm(task, train, lr, folder, **arguments)
         return lambda place: save_brainlm(model, place), fitted
 
-    given = {"data": data, "regions": regions, "size": vars(size), "windows": vars(options), "train": vars(train)}
+    given = {
+        "data": data,
+        "regions": regions,
+        "atlas": atlas,
+        "size": vars(size),
+        "windows": vars(options),
+        "train": vars(train),
+    }
     notes = [*recordings.notes, *task.windows.notes]
     running.pretrain(out, {**given, "lr": lr, "seed": seed}, _said(recordings), notes, run)
 

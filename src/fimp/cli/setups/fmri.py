@@ -12,10 +12,16 @@ from fimp.errors import FIMPError
 
 def setup(
     data: Annotated[
-        str, typer.Option(help="Folder of recordings (.npz, .npy, .csv, .tsv, .mat, .h5), or simulated_recordings.")
+        str,
+        typer.Option(
+            help="Folder of recordings (.npz, .npy, .csv, .tsv, .mat, .h5; .nii with --atlas), or simulated_recordings."
+        ),
     ],
     regions: Annotated[
         str | None, typer.Option(help="Table of regions with columns x, y, z; by default regions.csv beside the data.")
+    ] = None,
+    atlas: Annotated[
+        str | None, typer.Option(help="Label image (.nii, .nii.gz), for recordings that are images of voxels.")
     ] = None,
     window: Annotated[int, typer.Option(help="Volumes of a window.")] = 160,
     patch: Annotated[int, typer.Option(help="Volumes of a patch.")] = 20,
@@ -27,6 +33,10 @@ def setup(
     neighbors: Annotated[int, typer.Option(help="Neighbours of a region.")] = 8,
     split: Annotated[str, typer.Option(help="By subject, or by time.")] = "subject",
     detrend: Annotated[bool, typer.Option(help="Remove linear trends from each recording.")] = True,
+    band_pass: Annotated[
+        tuple[float, float] | None, typer.Option(help="Keep a band of frequencies, in Hz: 0.01 0.1, for instance.")
+    ] = None,
+    tr: Annotated[float | None, typer.Option(help="Seconds per volume, where files do not say them.")] = None,
 ) -> Setup:
     """Predict hidden patches of brain recordings (paper table 4).
 
@@ -41,7 +51,7 @@ def setup(
     return Setup(
         "fmri",
         data,
-        RecordingOptions(regions, window, patch, graph, neighbors, detrend),
+        RecordingOptions(regions, window, patch, graph, neighbors, detrend, atlas, tr, band_pass),
         FMRIOptions(mask_ratio, masking, split),
         "interpolate,gaussian,gcn,fimp-base",
     )
