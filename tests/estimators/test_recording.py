@@ -177,3 +177,11 @@ def test_recordings_of_other_regions_are_refused(folder, tmp_path):
     fimp.data.simulate.recordings(tmp_path, n_subjects=1, n_regions=R + 1, n_times=T)
     with pytest.raises(FIMPError, match="9 regions that are not the 8"):
         model.predict(tmp_path)
+
+
+def test_a_brainlm_of_whole_brains_is_used_on_other_recordings(folder, other, tmp_path):
+    save_brainlm(new_brainlm(R, 40, patch=5, dim=8, layers=1, heads=2, hidden=8, decoder_layers=1), tmp_path / "fm")
+    name = f"fm:{tmp_path / 'fm'},scope=graph"
+    model = fimp.RecordingModel(folder, model=name, **OPTIONS).fit(max_epochs=1)
+    assert model.embed(other).shape[1:] == (R, 8)
+    assert np.isfinite(model.predict(other)[0].predicted).all()

@@ -115,12 +115,15 @@ class FIMPRounds(Backbone):
     def _pass(
         self, sources: Tokens, states: Tensor, edges: Tensor, names: Tensor | None, weight: Tensor | None = None
     ) -> Tensor:
-        """All rounds."""
+        """All rounds. Hidden tokens, which are most where most is hidden, are left out of what is told."""
         half = sources.h.size(-1) // 2
-        values, called = sources.h[..., :half], None if names is None else (names, names)
+        place = sources.mask.int().argsort(dim=1, descending=True, stable=True)[:, : int(sources.mask.sum(1).max())]
+        values, mask = _pick(sources.h[..., :half], place), sources.mask.gather(1, place)
+        called = None if names is None else (_pick(names, place), names)
         for layer in self.rounds:
-            told = torch.cat([values - states[..., :half], states[..., half:]], -1)
-            states = layer(states, Tokens(told, sources.mask), edges, names=called, edge_weight=weight)
+            said = _pick(states, place)
+            told = torch.cat([values - said[..., :half], said[..., half:]], -1)
+            states = layer(states, Tokens(told, mask), edges, names=called, edge_weight=weight)
         return states
 
     @staticmethod
@@ -130,3 +133,8 @@ class FIMPRounds(Backbone):
         shown = torch.where(sources.mask[:, :, None], sources.h[..., :half], states[..., :half]).flatten(1)
         unit = nn.functional.normalize(shown, dim=1)
         return torch.cat([(unit[src] * unit[dst]).sum(1) for src, dst in edges.split(_CHUNK, 1)])
+
+
+def _pick(tokens: Tensor, place: Tensor) -> Tensor:
+    """Some tokens of every node: ``[n, T, D]`` and their places ``[n, S]`` to ``[n, S, D]``."""
+    return tokens.gather(1, place[:, :, None].expand(-1, -1, tokens.size(2)))
