@@ -17,6 +17,8 @@ def test_help_and_version_import_nothing_heavy():
 
 def test_version(run_cli):
     assert run_cli("--version")[:2] == (0, f"fimp {fimp.__version__}\n")
+    result = subprocess.run([sys.executable, "-m", "fimp", "--version"], capture_output=True, text=True)
+    assert (result.returncode, result.stdout) == (0, f"fimp {fimp.__version__}\n")
 
 
 def test_malformed_flags_are_one_line(run_cli):

@@ -14,9 +14,9 @@ def everybody(n=N):
     return Subgraph(torch.arange(n).numpy(), edges, (n, n), (edges.size(1),), torch.full((n,), n - 1))
 
 
-def model(rounds=2, **options):
+def model(rounds=2):
     torch.manual_seed(0)
-    return FIMPRounds(D, rounds, heads=2, names=True, reach=1, **options).eval()
+    return FIMPRounds(D, rounds, heads=2, reach=1).eval()
 
 
 def conversation(seed=0, agree=()):

@@ -164,7 +164,7 @@ class FIMP(Backbone):
 def _build(h: Hyperparameters, in_dim: int, names: bool, parts: bool) -> Backbone:
     dropout = h.decided_dropout
     if parts:
-        return FIMPRounds(in_dim, h.layers + 1, h.heads, dropout, h.attention_dropout, dropout, names, h.decided_reach)
+        return FIMPRounds(in_dim, h.layers + 1, h.heads, dropout, h.attention_dropout, dropout, h.decided_reach)
     reach = h.decided_reach if names else 1
     return FIMP(in_dim, h.layers, h.heads, dropout, h.attention_dropout, dropout, names, reach)
 

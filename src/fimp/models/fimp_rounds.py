@@ -47,8 +47,6 @@ class FIMPRounds(Backbone):
         Attention heads.
     dropout, attention_dropout, edge_dropout
         As in :class:`fimp.nn.FIMPLayer`.
-    names
-        Whether tokens are found by names, too.
     reach
         Hops within which nodes hear each other in a round (:meth:`fimp.data.subgraph.Subgraph.within`).
     """
@@ -61,7 +59,6 @@ class FIMPRounds(Backbone):
         dropout: float = 0.1,
         attention_dropout: float = 0.0,
         edge_dropout: float = 0.1,
-        names: bool = False,
         reach: int = 4,
     ) -> None:
         super().__init__()
@@ -74,7 +71,7 @@ class FIMPRounds(Backbone):
                 attention_dropout=attention_dropout,
                 edge_dropout=edge_dropout,
                 own=False,
-                names=names,
+                names=True,
                 heard=True,
             )
             for _ in range(rounds)
@@ -82,9 +79,7 @@ class FIMPRounds(Backbone):
         self.agreement = nn.Parameter(torch.tensor(_AGREEMENT))
         self.norm = HalfNorm(dim)
 
-    def forward(
-        self, sources: Tokens, guesses: Tensor, graph: Subgraph, names: tuple[Tensor, Tensor] | None = None
-    ) -> Tensor:
+    def forward(self, sources: Tokens, guesses: Tensor, graph: Subgraph, names: tuple[Tensor, Tensor]) -> Tensor:
         """States of the seeds' tokens.
 
         Parameters
@@ -104,7 +99,7 @@ class FIMPRounds(Backbone):
             ``[seeds, T, D]``; the first half of the channels holds the last guess.
         """
         edges = graph.within(self.reach)
-        whole, parts = (None, None) if names is None else names
+        whole, parts = names
         # Both passes have the same weights, which learn from the second.
         with torch.no_grad():
             states = self._pass(sources, guesses, edges, whole)
@@ -113,13 +108,13 @@ class FIMPRounds(Backbone):
         return self.norm(states[: graph.num_seeds])
 
     def _pass(
-        self, sources: Tokens, states: Tensor, edges: Tensor, names: Tensor | None, weight: Tensor | None = None
+        self, sources: Tokens, states: Tensor, edges: Tensor, names: Tensor, weight: Tensor | None = None
     ) -> Tensor:
         """All rounds. Hidden tokens, which are most where most is hidden, are left out of what is told."""
         half = sources.h.size(-1) // 2
         place = sources.mask.int().argsort(dim=1, descending=True, stable=True)[:, : int(sources.mask.sum(1).max())]
         values, mask = _pick(sources.h[..., :half], place), sources.mask.gather(1, place)
-        called = None if names is None else (_pick(names, place), names)
+        called = _pick(names, place), names
         for layer in self.rounds:
             said = _pick(states, place)
             told = torch.cat([values - said[..., :half], said[..., half:]], -1)
