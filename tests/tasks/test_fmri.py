@@ -15,7 +15,7 @@ from fimp.tasks import FMRIOptions, FMRITask
 from fimp.tasks.fmri import TOKENS_LR
 from fimp.train import TrainOptions, evaluate, fit
 from fimp.train.fit import outcomes, predict_batches
-from fimp.train.loader import sampler_for, training_loader
+from fimp.train.loader import evaluation_loader, sampler_for, training_loader
 
 OPTIONS = TrainOptions(epochs=3, batch_size=32, device="cpu")
 READING = RecordingOptions(window=40, patch=5, neighbors=3)
@@ -169,11 +169,21 @@ def test_windows_do_not_meet(task):
     assert torch.equal(first, second)
 
 
-def test_training_batches_are_whole_windows(task):
-    loader = training_loader(task, sampler_for(task, resolve("gcn+mean"), 2, 16, training=True), 2 * R)
-    for batch in loader:
-        seeds = torch.as_tensor(batch.graph.nodes)[: batch.graph.num_seeds]
-        assert len(seeds.div(R, rounding_mode="floor").unique()) <= 3
+@pytest.mark.parametrize(("batch_size", "windows"), [(2 * R + 3, 2), (R - 1, 1)])
+def test_batches_are_whole_windows(task, batch_size, windows):
+    sampler = sampler_for(task, resolve("gcn+mean"), 2, 16, training=True)
+    epochs = []
+    for loader in (training_loader(task, sampler, batch_size), evaluation_loader(task, sampler, task.split["test"])):
+        seeds = [torch.as_tensor(batch.graph.nodes)[: batch.graph.num_seeds].numpy() for batch in loader]
+        epochs.append(np.concatenate(seeds))
+        for some in seeds:
+            assert (some.reshape(-1, R) % R == np.arange(R)).all()
+            assert (some.reshape(-1, R) // R == some[::R, None] // R).all()
+        if loader.sampler.shuffle:
+            assert [len(some) for some in seeds[:-1]] == [windows * R] * (len(seeds) - 1)
+            assert len(seeds) == len(loader)
+    assert np.array_equal(np.sort(epochs[0]), np.sort(task.split["train"]))
+    assert np.array_equal(epochs[1], task.split["test"])
 
 
 def test_other_graphs_are_measured_on_training_recordings_alone(data):

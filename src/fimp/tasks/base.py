@@ -77,6 +77,8 @@ class Task(ABC):
         (:data:`fimp.models.registry.FILLS`).
     whole
         Whether its graph falls into small ones that a model can read as one sequence each.
+    together
+        Nodes in a row that are read together, such as all regions of a window: batches hold whole groups of them.
     rules
         Names of the rules that it has (models that are never trained).
     """
@@ -91,6 +93,7 @@ class Task(ABC):
     data: Data
     split: dict[str, NDArray[np.int64]]
     seed: int
+    together: int = 1
 
     @abstractmethod
     def inputs(self, nodes: NDArray[np.int64], epoch: int) -> Any:

@@ -144,6 +144,7 @@ class FMRITask(Task):
         recordings, window, patch = data.recordings, data.reading.window, data.reading.patch
         self.recordings: Recordings = recordings
         self.regions, self.patches, self.length = len(recordings.regions), window // patch, patch
+        self.together = self.regions
         self._visible = min(max(1, round((1.0 - options.mask_ratio) * self.patches)), self.patches - 1)
         self.region_names = recordings.regions.names
         self.xyz = torch.from_numpy(recordings.regions.xyz).float()
@@ -169,9 +170,8 @@ class FMRITask(Task):
         """The graph of all windows."""
         count = len(self.windows)
         out = Data(edge_index=in_every_window(edges, self.regions, count), num_nodes=count * self.regions)
-        # No edge of a control crosses windows, and batches are of whole windows: all of a window is in one place.
+        # No edge of a control crosses windows.
         out.section = torch.arange(count).repeat_interleave(self.regions)
-        out.pos = out.section[:, None].double()
         out.reference = data.reference
         out.name, out.notes = data.name, [*data.notes, *self.windows.notes, note]
         return out

@@ -24,7 +24,7 @@ from fimp.tasks.base import Network, Task
 from fimp.train.averaging import WeightAverage
 from fimp.train.callbacks import BestCheckpoint, Clock, MetricsFile, Report, Validated, early_stopping
 from fimp.train.checkpoint import load_tree, load_weights, save_tree
-from fimp.train.loader import Batch, evaluation_loader, sampler_for, training_loader
+from fimp.train.loader import Batch, evaluation_loader, sampler_for, training_loader, whole
 from fimp.train.module import PRECISIONS, NodeModule, autocast, concatenate, full, outcome_of
 from fimp.train.pretrain import Pretrained, Pretraining, pretrain, second_half
 from fimp.train.probe import fit_probe
@@ -203,7 +203,7 @@ def fit(
         if choice.spec.trainable:
             fit_probe(task, choice, network, options.fanout, torch.device(options.accelerator))
         return Fitted(network, 0, 0, 0, 0, time.monotonic() - begun, peak_memory_mb())
-    batch_size = min(options.batch_size, max(1, len(task.split["train"])))
+    batch_size = min(whole(options.batch_size, task.together), max(1, len(task.split["train"])))
     per_epoch = -(-len(task.split["train"]) // batch_size)
     epochs = default_epochs(per_epoch) if options.epochs is None else options.epochs
     all_steps = epochs * per_epoch

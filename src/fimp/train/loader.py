@@ -46,9 +46,10 @@ class _Seeds(Sampler[tuple[int, NDArray[np.int64]]]):
         seed: int,
         shuffle: bool,
         positions: NDArray[np.floating] | None = None,
+        together: int = 1,
     ) -> None:
-        self.nodes, self.batch_size, self.seed, self.shuffle = nodes, batch_size, seed, shuffle
-        self.positions = positions
+        self.nodes, self.batch_size, self.seed, self.shuffle = nodes, whole(batch_size, together), seed, shuffle
+        self.positions, self.together = positions, together
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -58,7 +59,7 @@ class _Seeds(Sampler[tuple[int, NDArray[np.int64]]]):
         nodes, epoch = self.nodes, EVALUATION
         if self.shuffle:
             epoch, generator = self.epoch, np.random.default_rng([self.seed, 3, self.epoch])
-            nodes = generator.permutation(nodes)
+            nodes = generator.permutation(nodes.reshape(-1, self.together)).ravel()
             if self.positions is not None:
                 nodes = group_nearby(nodes, self.positions, generator)
         for start in range(0, len(nodes), self.batch_size):
@@ -76,6 +77,11 @@ class _Batches(Dataset[Batch]):
         epoch, seeds = key
         graph = self.sampler.sample(seeds, epoch)
         return Batch(self.task.inputs(graph.nodes, epoch), graph)
+
+
+def whole(batch_size: int, together: int) -> int:
+    """Seeds of a batch of whole groups of ``together`` nodes: no more than asked for, but one group at least."""
+    return max(1, batch_size // together) * together
 
 
 def group_nearby(
@@ -104,19 +110,19 @@ def group_nearby(
 
 def training_loader(task: Task, sampler: NeighborSampler, batch_size: int) -> DataLoader[Batch]:
     """Training seeds in groups of adjacent ones, shuffled and grouped anew in every epoch."""
-    seeds = _Seeds(task.split["train"], batch_size, task.seed, True, _positions(task))
+    seeds = _Seeds(task.split["train"], batch_size, task.seed, True, _positions(task), task.together)
     return DataLoader(_Batches(task, sampler), sampler=seeds, batch_size=None)
 
 
 def pretraining_loader(task: Task, sampler: NeighborSampler, batch_size: int) -> DataLoader[Batch]:
     """The same with all nodes as seeds, whose vectors a model learns to reconstruct."""
-    seeds = _Seeds(np.arange(task.data.num_nodes), batch_size, task.seed, True, _positions(task))
+    seeds = _Seeds(np.arange(task.data.num_nodes), batch_size, task.seed, True, _positions(task), task.together)
     return DataLoader(_Batches(task, sampler), sampler=seeds, batch_size=None)
 
 
 def evaluation_loader(task: Task, sampler: NeighborSampler, nodes: NDArray[np.int64]) -> DataLoader[Batch]:
     """Given seeds in :func:`evaluation_order`, with the fixed evaluation draw and whole neighbourhoods."""
-    seeds = _Seeds(evaluation_order(task, nodes), EVALUATION_BATCH, task.seed, shuffle=False)
+    seeds = _Seeds(evaluation_order(task, nodes), EVALUATION_BATCH, task.seed, False, together=task.together)
     return DataLoader(_Batches(task, sampler), sampler=seeds, batch_size=None)
 
 
