@@ -57,7 +57,7 @@ def test_zero_shot_compares_what_the_paper_compares(run_cli, images, vit, tmp_pa
 
 def test_sizes_that_nobody_gives_are_those_of_images_and_checkpoint(run_cli, images, vit, tmp_path):
     command = ["compare", "image", "--data", images, *COMMON, "--models", "mean", "--out", tmp_path / "out"]
-    assert "1,728 features" in run_cli(*command).out
+    assert "6,912 features" in run_cli(*command).out
     command = ["compare", "zeroshot", "--data", images, "--vit", vit, *COMMON, "--out", tmp_path / "shot"]
     code, text, err = run_cli(*command)
     assert (code, err) == (0, "")
