@@ -26,9 +26,6 @@ _GRID = {
     "noise": (0.1, 0.3),
 }
 
-#: How far a model of tokens believes what it hears before it has learned anything.
-_GAIN = 1.0
-
 
 class RecordingNetwork(Network):
     """A model between windows of regions and a head that predicts patches.
@@ -67,7 +64,7 @@ class RecordingNetwork(Network):
             nn.init.zeros_(self.head.weight)
             if self.input == "tokens":
                 with torch.no_grad():
-                    self.head.weight.copy_(_GAIN * self.encoder.tokenizer.values_of())
+                    self.head.weight.copy_(self.encoder.tokenizer.values_of())
 
     def forward(self, inputs: WindowInputs, graph: Subgraph) -> Tensor:
         """Predicted patches of the seeds, ``[seeds, P, L]``, in units of what is seen of them."""
