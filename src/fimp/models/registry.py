@@ -120,7 +120,8 @@ class ModelSpec:
     build
         ``build(hyperparameters, in_dim)`` makes the network; ``in_dim`` is the length of a node's vector. For models
         of tokens it is ``build(hyperparameters, dim, names, parts)``, with the width of tokens, whether they have names
-        and whether a node is summed up part by part; for foundation models ``build(hyperparameters, model)``.
+        and whether nodes are asked for the very tokens that they show; for foundation models
+        ``build(hyperparameters, model)``.
     defaults
         Hyperparameters it ships with.
     encode

@@ -70,7 +70,8 @@ class CrossNodeAttention(nn.Module):
         Let tokens be found by their names, which say what they are apart from their values (gene embeddings, for
         instance), besides their states: names have projections of their own, whose products add to the scores. Queries
         and keys start from the same orthogonal one, so that at first a token asks its namesakes, and the null token
-        where there are none.
+        where there are none. With ``heard``, names are taken as they are, of squared length D, and heads begin with
+        a slice of them each.
     heard
         Divide the aggregated message of a token by the share of attention that did not go to null tokens, plus a
         learned prior per head: neighbours that have nothing to say to a token do not count in its mean, and a token

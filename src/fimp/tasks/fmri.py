@@ -281,7 +281,6 @@ class FMRITask(Task):
             return WholeRecordingNetwork(choice, self.regions, self.patches, self.length)
         if choice.spec.foundation is not None:
             return FoundationRecordingNetwork(*read_recording_model(choice, self.patches, self.length))
-        # Regions two hops away still have much in common, as most of a brain has.
         choice = choice.for_data(sum(signal.size for signal in self.windows.training), reach=REACH)
         return RecordingNetwork(choice, self.patches, self.length, self.xyz)
 
