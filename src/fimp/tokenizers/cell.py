@@ -72,9 +72,8 @@ class CellEncoder(nn.Module):
 
     def summaries(self, tokens: CellTokens) -> Tensor:
         """Tokens that sum up the cells, ``[n, 1, D]``."""
-        out: Tensor = self.cell_token(
-            tokens.genes, self._standardise(tokens), tokens.mask, tokens.hidden, self.tokenizer
-        )
+        values, common = self._standardise(tokens), self._in_common_unit(tokens)
+        out: Tensor = self.cell_token(tokens.genes, values, tokens.mask, tokens.hidden, self.tokenizer, common)
         return out
 
     def sources(self, visible: CellTokens) -> Tokens:
@@ -90,6 +89,12 @@ class CellEncoder(nn.Module):
     def names(self, tokens: CellTokens) -> Tensor:
         """What tokens are, apart from their values: ``[n, T, D]``."""
         return self.tokenizer.names(tokens.genes)
+
+    def _in_common_unit(self, tokens: CellTokens) -> Tensor:
+        """Values in units of the deviation of all values of all genes from their mean."""
+        mean = self.gene_mean.mean()
+        variance = (self.gene_mean - mean).square().mean() + self.gene_deviation.square().mean()
+        return (tokens.values - mean) / variance.sqrt()
 
     def _standardise(self, tokens: CellTokens) -> Tensor:
         return (tokens.values - self.gene_mean[tokens.genes]) / self.gene_deviation[tokens.genes]

@@ -149,8 +149,7 @@ class FeatureEncoder(CellEncoder):
 
     def told(self, content: CellTokens, graph: Subgraph) -> tuple[Tensor, Tokens]:
         """Tokens that sum up the nodes ``[n, 1, D]``, and drawn features of those within one hop ``[n_1, S, D]``."""
-        values = self._standardise(content)
-        whole = self.cell_token(content.genes, values, content.mask, content.hidden, self.tokenizer)
+        whole = self.summaries(content)
         few = content.take(graph.num_nodes[1]).columns(self.tokens)
         return whole, self.tokenizer(few.genes, self._standardise(few), few.mask)
 

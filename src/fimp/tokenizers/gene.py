@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from fimp.errors import FIMPError
 from fimp.tokenizers.base import Tokens
+from fimp.tokenizers.spread import ValueSpread
 
 #: Hidden units that a value, a single number, passes through: as many kinks as its curve can have.
 _KINKS = 32
@@ -104,7 +105,7 @@ class GeneTokenizer(nn.Module):
 
 
 class CellToken(nn.Module):
-    """One token for the whole cell: what its visible values and its hidden genes add up to.
+    """One token for the whole cell: what its visible values and its hidden genes add up to, and how values are spread.
 
     It stands first among the tokens of a cell, like the ``<cls>`` token of transformers.
 
@@ -126,9 +127,18 @@ class CellToken(nn.Module):
             nn.init.normal_(table.weight, std=0.1)
         self.tables = nn.ModuleDict(tables)
         self.start = nn.Parameter(0.1 * torch.randn(dim))
+        self.spread = ValueSpread(dim)
         self.update = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim))
 
-    def forward(self, genes: Tensor, values: Tensor, mask: Tensor, hidden: Tensor, tokenizer: GeneTokenizer) -> Tensor:
+    def forward(
+        self,
+        genes: Tensor,
+        values: Tensor,
+        mask: Tensor,
+        hidden: Tensor,
+        tokenizer: GeneTokenizer,
+        common: Tensor,
+    ) -> Tensor:
         """Make the token.
 
         Parameters
@@ -137,6 +147,8 @@ class CellToken(nn.Module):
             All tokens of a cell, ``[N, T]``, as for :class:`GeneTokenizer`.
         tokenizer
             What makes the gene tokens.
+        common
+            The same values in a unit that all genes share, ``[N, T]``.
 
         Returns
         -------
@@ -149,7 +161,8 @@ class CellToken(nn.Module):
         # The tables learn slowly on their own; those of the gene tokens, which every layer trains, give them a start.
         gene, slope = 0.2 * tokenizer.to_dim(tokenizer.gene.weight), 0.2 * tokenizer.slope.weight
         total = self.start + (
-            self._sum("value", slope, genes, shown * seen)
+            self.spread(common, values, mask & ~hidden)
+            + self._sum("value", slope, genes, shown * seen)
             + self._sum("seen", gene, genes, seen)
             + self._sum("hidden", gene, genes, unseen)
         )
