@@ -15,7 +15,7 @@ import triton
 import triton.language as tl
 
 from fimp.ops import _triton_blocks
-from fimp.ops._triton_kernels import kept, load_tile, multiply, place, scores, store_tile, visible
+from fimp.ops._triton_kernels import edge_of, kept, load_tile, multiply, place, scores, store_tile, visible
 
 
 @triton.autotune(
@@ -94,10 +94,11 @@ def query_gradient(
     blocks = 1 if FIND_WORTH and ADD_GRAD else tl.cdiv(sources, BLOCK_N)
     total = tl.zeros([BLOCK_M, BLOCK_D], like)
     mean = tl.zeros([BLOCK_M], like)
+    next_source, next_number = edge_of(other, edge, begin, count, blocks, 0)
     for step in range(0, count * blocks):
-        entry, block = begin + step // blocks, step % blocks
-        source = tl.load(other + entry).to(tl.int64)
-        number = tl.load(edge + entry).to(tl.int64)
+        source, number = next_source, next_number
+        next_source, next_number = edge_of(other, edge, begin, count, blocks, step + 1)
+        block = step % blocks
         at = block * BLOCK_N
         k = load_tile(key + source * k_node + head * k_head, k_token, at, sources, D, BLOCK_N, BLOCK_D, EVEN_S)
         v = load_tile(value + source * v_node + head * v_head, v_token, at, sources, DV, BLOCK_N, BLOCK_DV, EVEN_S)
@@ -202,11 +203,12 @@ def source_gradient(
     blocks = tl.cdiv(tokens, BLOCK_M)
     to_key = tl.zeros([BLOCK_N, BLOCK_D], like)
     to_value = tl.zeros([BLOCK_N, BLOCK_DV], like)
+    next_dst, next_number = edge_of(other, edge, begin, count, blocks, 0)
     for step in range(0, count * blocks):
-        entry, at = begin + step // blocks, (step % blocks) * BLOCK_M
-        dst = tl.load(other + entry).to(tl.int64)
-        number = tl.load(edge + entry).to(tl.int64)
+        dst, number = next_dst, next_number
+        next_dst, next_number = edge_of(other, edge, begin, count, blocks, step + 1)
         weight = tl.load(share + number)
+        at = (step % blocks) * BLOCK_M
         q = load_tile(query + dst * q_node + head * q_head, q_token, at, tokens, D, BLOCK_M, BLOCK_D, EVEN_T)
         g = load_tile(grad_out + dst * o_node + head * o_head, o_token, at, tokens, DV, BLOCK_M, BLOCK_DV, EVEN_T)
         row = at + tl.arange(0, BLOCK_M)

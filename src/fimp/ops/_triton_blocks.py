@@ -11,8 +11,8 @@ import triton
 #: one on its way, and the queries then fit into the shared memory of one multiprocessor (227 KiB on an H100).
 _SINGLE_BYTES = 64 * 2**10
 _SHARED_BYTES = 200 * 2**10
-#: Numbers of the largest tile that a thread may hold: there are up to five such tiles and 255 registers.
-_PER_THREAD = 64
+#: Numbers of the largest tile that a thread holds, or twice as many: there are up to five such tiles and 255 registers.
+_PER_THREAD = 32
 #: The least that a matrix product takes.
 _LEAST = 16
 
@@ -70,9 +70,10 @@ def _choose(
             return False
         if (own + choice.num_stages * other) * token_bytes > _SHARED_BYTES:
             return False
-        # The fewest warps that hold the largest tile, or twice as many.
-        needed = -(-own * max(other, widest) // (32 * _PER_THREAD))
-        return max(1, needed) <= choice.num_warps <= max(1, 2 * needed) and choice.num_stages <= (3 if other > 32 else 4)
+        most = min(8, max(1, own * max(other, widest) // (32 * _PER_THREAD)))
+        # Four warps multiply 64 rows together on Hopper, fewer fall back to slower instructions.
+        least = max(most // 2, 4) if own >= 64 else most // 2
+        return least <= choice.num_warps <= most and choice.num_stages <= (3 if other > 32 else 4)
 
     left = [choice for choice in choices if fits(choice)]
     most = {name: max(choice.kwargs[name] for choice in left) for name, _ in (held, walked)}

@@ -37,6 +37,18 @@ def place(nodes, tokens, BLOCK: tl.constexpr):
 
 
 @triton.jit
+def edge_of(other, edge, begin, count, blocks, step):
+    """Node at the other end and number of the edge that a step works on; zeros after the last step.
+
+    Asked one step ahead: an address that has to be read first would stop the compiler from fetching tiles ahead.
+    """
+    there = step < count * blocks
+    at = begin + step // blocks
+    node, number = tl.load(other + at, mask=there, other=0), tl.load(edge + at, mask=there, other=0)
+    return node.to(tl.int64), number.to(tl.int64)
+
+
+@triton.jit
 def load_tile(start, stride, first, count, WIDTH: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, EVEN):
     """Tokens ``first .. first + ROWS - 1`` of one node and head, zero beyond ``count``: ``[ROWS, COLUMNS]``."""
     row, column = first + tl.arange(0, ROWS), tl.arange(0, COLUMNS)
@@ -162,11 +174,12 @@ def forward(
     message = tl.zeros([BLOCK_M, BLOCK_DV], like)
     top = tl.full([BLOCK_M], float("-inf"), like)
     mass = tl.zeros([BLOCK_M], like)
+    next_source, next_number = edge_of(other, edge, begin, count, blocks, 0)
     for step in range(0, count * blocks):
-        entry, block = begin + step // blocks, step % blocks
-        source = tl.load(other + entry).to(tl.int64)
-        number = tl.load(edge + entry).to(tl.int64)
+        source, number = next_source, next_number
+        next_source, next_number = edge_of(other, edge, begin, count, blocks, step + 1)
         weight = tl.load(share + number)
+        block = step % blocks
         at = block * BLOCK_N
         k = load_tile(key + source * k_node + head * k_head, k_token, at, sources, D, BLOCK_N, BLOCK_D, EVEN_S)
         v = load_tile(value + source * v_node + head * v_head, v_token, at, sources, DV, BLOCK_N, BLOCK_DV, EVEN_S)
