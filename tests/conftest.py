@@ -11,8 +11,8 @@ from scipy import sparse
 
 from fimp.cli.main import main
 
-# Without a GPU, Triton kernels are tested in its interpreter. Triton settles this when it is first imported, which none of
-# the imports above does.
+# Without a GPU, Triton kernels are tested in its interpreter. Triton settles this when it is first imported, which
+# none of the imports above does.
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 

@@ -1,13 +1,13 @@
-"""Triton kernels of the backward pass of edge attention: gradients of queries by destination, of keys and values by source.
+"""Triton kernels of the backward pass of edge attention, by destination for queries, by source for keys and values.
 
 Neither adds to what another program writes, so that there are no atomics and the result is the same every time.
 
 The softmax backward subtracts from every score's gradient their mean under the attention, per edge, head and query
-(``worth``, ``[E, H, T]``). What FlashAttention uses for it, the product of output and its gradient, is no help here: the
-output sums over edges. So it is found from the scores: while computing the queries' gradient where a source fits one
-block, and in a pass of its own otherwise. Summed over heads and queries it is the gradient of the edge's weight.
+(``worth``, ``[E, H, T]``). What FlashAttention uses for it, the product of output and its gradient, is no help here:
+the output sums over edges. So it is found from the scores: while computing the queries' gradient where a source fits
+one block, and in a pass of its own otherwise. Summed over heads and queries it is the gradient of the edge's weight.
 """
-# mypy: disable-error-code="no-untyped-def"
+# mypy: disable-error-code="no-untyped-def, untyped-decorator"
 
 from __future__ import annotations
 
@@ -200,7 +200,7 @@ def source_gradient(
     seen = visible(mask, node, first, sources, HAS_MASK, BLOCK_N)
     begin = tl.load(start + node)
     count = tl.load(start + node + 1) - begin
-    blocks = tl.cdiv(tokens, BLOCK_M)
+    blocks = tl.maximum(tl.cdiv(tokens, BLOCK_M), 1)
     to_key = tl.zeros([BLOCK_N, BLOCK_D], like)
     to_value = tl.zeros([BLOCK_N, BLOCK_DV], like)
     next_dst, next_number = edge_of(other, edge, begin, count, blocks, 0)
@@ -231,6 +231,4 @@ def source_gradient(
     store_tile(
         grad_key + node * gk_node + head * gk_head, gk_token, first, sources, to_key * SCALE, D, BLOCK_N, BLOCK_D
     )
-    store_tile(
-        grad_value + node * gv_node + head * gv_head, gv_token, first, sources, to_value, DV, BLOCK_N, BLOCK_DV
-    )
+    store_tile(grad_value + node * gv_node + head * gv_head, gv_token, first, sources, to_value, DV, BLOCK_N, BLOCK_DV)

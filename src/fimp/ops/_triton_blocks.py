@@ -1,4 +1,7 @@
-"""Block sizes of the Triton kernels of edge attention: which are tried on a GPU, and which the interpreter takes."""
+"""Block sizes of the Triton kernels of edge attention: which are tried on a GPU, and which the interpreter takes.
+
+Registers, spills and shared memory of the choices were looked at by compiling the kernels for compute capability 9.0.
+"""
 
 from __future__ import annotations
 
@@ -13,19 +16,13 @@ _SINGLE_BYTES = 64 * 2**10
 _SHARED_BYTES = 200 * 2**10
 #: Numbers of the largest tile that a thread holds, or twice as many: there are up to five such tiles and 255 registers.
 _PER_THREAD = 32
-#: The least that a matrix product takes.
-_LEAST = 16
+#: The least that a matrix product takes, and the most without tensor cores, where larger blocks spill registers.
+_LEAST, _MOST_EXACT = 16, 32
 
 
 def bucket(count: int) -> int:
     """Next power of two, at least 16: sizes of one bucket share their block sizes."""
-    return max(_LEAST, triton.next_power_of_2(count))
-
-
-def fits_one_block(sources: int, width: int, value_width: int, itemsize: int) -> bool:
-    """Whether the backward pass takes the tokens of a source as one block."""
-    size = bucket(sources)
-    return size <= 256 and size * (bucket(width) + bucket(value_width)) * itemsize <= _SINGLE_BYTES
+    return max(_LEAST, int(triton.next_power_of_2(count)))
 
 
 def fixed(tokens: int, sources: int) -> tuple[int, int]:
@@ -33,21 +30,27 @@ def fixed(tokens: int, sources: int) -> tuple[int, int]:
     return min(64, bucket(tokens)), min(64, bucket(sources))
 
 
+def in_one_block(given: dict[str, Any]) -> bool:
+    """Whether the backward pass takes the tokens of a source as one block, from the arguments of its kernels."""
+    size = given["S_BUCKET"]
+    return bool(size <= (_MOST_EXACT if _exact(given) else 256) and size * _token_bytes(given) <= _SINGLE_BYTES)
+
+
 def configs() -> list[triton.Config]:
     """Everything that may be tried; :func:`of_queries` and :func:`of_sources` choose by shape."""
-    sizes = product((16, 32, 64, 128), (16, 32, 64, 128, 256), (1, 2, 4, 8), (2, 3, 4))
-    every = {(m, n, w, s) for m, n, w, s in sizes} | {(n, m, w, s) for m, n, w, s in sizes}
+    held, walked = (16, 32, 64, 128), (16, 32, 64, 128, 256)
+    pairs = sorted({*product(held, walked), *product(walked, held)})
     return [
         triton.Config({"BLOCK_M": m, "BLOCK_N": n}, num_warps=warps, num_stages=stages)
-        for m, n, warps, stages in sorted(every)
+        for (m, n), warps, stages in product(pairs, (1, 2, 4, 8), (2, 3, 4))
     ]
 
 
 def of_queries(choices: list[triton.Config], named: dict[str, Any], **given: Any) -> list[triton.Config]:
     """Choices for a kernel that holds queries and walks over keys."""
     given = named | given
-    single = bool(given.get("FIND_WORTH") and given.get("ADD_GRAD"))
-    return _choose(choices, given, ("BLOCK_M", given["T_BUCKET"]), ("BLOCK_N", given["S_BUCKET"]), single)
+    whole = bool(given.get("FIND_WORTH") and given.get("ADD_GRAD"))
+    return _choose(choices, given, ("BLOCK_M", given["T_BUCKET"]), ("BLOCK_N", given["S_BUCKET"]), whole)
 
 
 def of_sources(choices: list[triton.Config], named: dict[str, Any], **given: Any) -> list[triton.Config]:
@@ -56,26 +59,39 @@ def of_sources(choices: list[triton.Config], named: dict[str, Any], **given: Any
     return _choose(choices, given, ("BLOCK_N", given["S_BUCKET"]), ("BLOCK_M", given["T_BUCKET"]), False)
 
 
+def _exact(given: dict[str, Any]) -> bool:
+    """Whether products are computed without tensor cores."""
+    size = given["query"].element_size()
+    return bool(size == 8 or (size == 4 and given["PRECISION"] == "ieee"))
+
+
+def _token_bytes(given: dict[str, Any]) -> int:
+    """Bytes of a token's key and value, or of its query and the gradient of its output."""
+    return int((given["BLOCK_D"] + given["BLOCK_DV"]) * given["query"].element_size())
+
+
 def _choose(
-    choices: list[triton.Config], given: dict[str, Any], held: tuple[str, int], walked: tuple[str, int], single: bool
+    choices: list[triton.Config], given: dict[str, Any], held: tuple[str, int], walked: tuple[str, int], whole: bool
 ) -> list[triton.Config]:
-    """About a dozen choices; compiling each takes seconds."""
-    width = given["BLOCK_D"] + given["BLOCK_DV"]
-    token_bytes = width * given["query"].element_size()
+    """About a dozen choices at most, since compiling each takes seconds; with ``whole``, all of ``walked`` at once."""
     widest = max(given["BLOCK_D"], given["BLOCK_DV"])
+    limit = _MOST_EXACT if _exact(given) else 128
+    per_thread = _PER_THREAD // 4 if _exact(given) else _PER_THREAD
 
     def fits(choice: triton.Config) -> bool:
         own, other = choice.kwargs[held[0]], choice.kwargs[walked[0]]
-        if own > held[1] or other > walked[1] or (single and other != walked[1]) or (not single and other > 128):
+        if own > min(held[1], limit) or (other != walked[1] if whole else other > min(walked[1], limit)):
             return False
-        if (own + choice.num_stages * other) * token_bytes > _SHARED_BYTES:
+        if (own + choice.num_stages * other) * _token_bytes(given) > _SHARED_BYTES:
             return False
-        most = min(8, max(1, own * max(other, widest) // (32 * _PER_THREAD)))
+        most = min(8, max(1, own * max(other, widest) // (32 * per_thread)))
         # Four warps multiply 64 rows together on Hopper, fewer fall back to slower instructions.
         least = max(most // 2, 4) if own >= 64 else most // 2
         return least <= choice.num_warps <= most and choice.num_stages <= (3 if other > 32 else 4)
 
     left = [choice for choice in choices if fits(choice)]
-    most = {name: max(choice.kwargs[name] for choice in left) for name, _ in (held, walked)}
     # Small blocks only where larger ones do not exist or do not fit.
-    return [choice for choice in left if all(choice.kwargs[name] >= min(64, most[name]) for name in most)]
+    for name, _ in (held, walked):
+        largest = max(choice.kwargs[name] for choice in left)
+        left = [choice for choice in left if choice.kwargs[name] >= min(64, largest)]
+    return left

@@ -8,7 +8,7 @@ scattered, so that no atomics are needed and results do not depend on the order 
 Heads change slowest over programs and query blocks fastest: programs that run together then share the keys and values
 of one source, or of neighbouring destinations' common sources, in the cache.
 """
-# mypy: disable-error-code="no-untyped-def"
+# mypy: disable-error-code="no-untyped-def, untyped-decorator"
 
 from __future__ import annotations
 
@@ -195,9 +195,7 @@ def forward(
         here = tl.sum(attention, 1)
         if DROPOUT > 0.0:
             column = at + tl.arange(0, BLOCK_N)
-            attention *= kept(
-                seed, number, head, heads, row[:, None], column[None, :], tokens, sources, DROPOUT
-            )
+            attention *= kept(seed, number, head, heads, row[:, None], column[None, :], tokens, sources, DROPOUT)
         if SINGLE:
             mass = here
             attention *= (weight / mass)[:, None]
