@@ -250,11 +250,16 @@ def test_a_cpu_without_the_interpreter_is_refused(monkeypatch):
         edge_attention(**tensors, backend="triton")
 
 
-@pytest.mark.parametrize(("allowed", "precision"), [(True, "tf32"), (False, "ieee")])
-def test_single_precision_is_multiplied_as_torch_is_told_to(allowed, precision):
-    before = torch.backends.cuda.matmul.allow_tf32
+@pytest.mark.parametrize("name", ["allow_tf32", "fp32_precision"])
+def test_single_precision_is_multiplied_as_torch_is_told_to(name):
+    matmul = torch.backends.cuda.matmul
+    before = getattr(matmul, name, None)
+    values = {"allow_tf32": (True, False), "fp32_precision": ("tf32", "ieee")}[name]
+    if before is None:
+        pytest.skip("torch 2.8 does not have it")
     try:
-        torch.backends.cuda.matmul.allow_tf32 = allowed
-        assert _triton_launch.precision() == precision
+        for value, precision in zip(values, ("tf32", "ieee"), strict=True):
+            setattr(matmul, name, value)
+            assert _triton_launch.precision() == precision
     finally:
-        torch.backends.cuda.matmul.allow_tf32 = before
+        setattr(matmul, name, before)

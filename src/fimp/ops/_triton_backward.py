@@ -20,7 +20,7 @@ from fimp.ops._triton_kernels import edge_of, kept, load_tile, multiply, place, 
 
 @triton.autotune(
     configs=_triton_blocks.configs(),
-    key=["T_BUCKET", "S_BUCKET", "D", "DV", "FIND_WORTH", "ADD_GRAD"],
+    key=["T_BUCKET", "S_BUCKET", "D", "DV", "PRECISION", "FIND_WORTH", "ADD_GRAD"],
     prune_configs_by={"early_config_prune": _triton_blocks.of_queries},
 )
 @triton.heuristics(
@@ -85,10 +85,12 @@ def query_gradient(
     Both at once need ``sources <= BLOCK_N``. Lists are those of :func:`fimp.ops._triton_kernels.forward`.
     """
     like: tl.constexpr = share.dtype.element_ty
+    all_seen: tl.constexpr = EVEN_S and not HAS_MASK
     first, node, head = place(nodes, tokens, BLOCK_M)
     row = first + tl.arange(0, BLOCK_M)
-    q = load_tile(query + node * q_node + head * q_head, q_token, first, tokens, D, BLOCK_M, BLOCK_D, EVEN_T)
-    g = load_tile(grad_out + node * o_node + head * o_head, o_token, first, tokens, DV, BLOCK_M, BLOCK_DV, EVEN_T)
+    there = row < tokens
+    q = load_tile(query + node * q_node + head * q_head, q_token, row, there, D, BLOCK_D, EVEN_T)
+    g = load_tile(grad_out + node * o_node + head * o_head, o_token, row, there, DV, BLOCK_DV, EVEN_T)
     begin = tl.load(start + node)
     count = tl.load(start + node + 1) - begin
     blocks = 1 if FIND_WORTH and ADD_GRAD else tl.cdiv(sources, BLOCK_N)
@@ -99,35 +101,34 @@ def query_gradient(
         source, number = next_source, next_number
         next_source, next_number = edge_of(other, edge, begin, count, blocks, step + 1)
         block = step % blocks
-        at = block * BLOCK_N
-        k = load_tile(key + source * k_node + head * k_head, k_token, at, sources, D, BLOCK_N, BLOCK_D, EVEN_S)
-        v = load_tile(value + source * v_node + head * v_head, v_token, at, sources, DV, BLOCK_N, BLOCK_DV, EVEN_S)
+        token = block * BLOCK_N + tl.arange(0, BLOCK_N)
+        seen = visible(mask, source, token, sources, HAS_MASK)
+        k = load_tile(key + source * k_node + head * k_head, k_token, token, seen, D, BLOCK_D, all_seen)
+        v = load_tile(value + source * v_node + head * v_head, v_token, token, seen, DV, BLOCK_DV, all_seen)
         of_rows = (number * heads + head) * tokens + row
-        level = tl.load(log_sum + of_rows, mask=row < tokens, other=0.0)
-        seen = visible(mask, source, at, sources, HAS_MASK, BLOCK_N)
-        score = scores(q, k, seen[None, :], SCALE, PRECISION, EVEN_S and not HAS_MASK, like)
+        level = tl.load(log_sum + of_rows, mask=there, other=0.0)
+        score = scores(q, k, seen[None, :], SCALE, PRECISION, all_seen, like)
         attention = tl.exp2(score - level[:, None])
         gain = multiply(g, tl.trans(v), tl.zeros([BLOCK_M, BLOCK_N], like), PRECISION)
         if DROPOUT > 0.0:
-            column = at + tl.arange(0, BLOCK_N)
-            gain *= kept(seed, number, head, heads, row[:, None], column[None, :], tokens, sources, DROPOUT)
+            gain *= kept(seed, number, head, heads, row[:, None], token[None, :], tokens, sources, DROPOUT)
         if FIND_WORTH:
             mean = tl.where(block == 0, 0.0, mean) + tl.sum(attention * gain, 1)
             if block == blocks - 1:
-                tl.store(worth + of_rows, mean, mask=row < tokens)
+                tl.store(worth + of_rows, mean, mask=there)
         else:
-            mean = tl.load(worth + of_rows, mask=row < tokens, other=0.0)
+            mean = tl.load(worth + of_rows, mask=there, other=0.0)
         if ADD_GRAD:
             weight = tl.load(share + number)
             slope = attention * (gain - mean[:, None]) * weight
             total = multiply(slope.to(k.dtype), k, total, PRECISION)
     if ADD_GRAD:
-        store_tile(grad + node * g_node + head * g_head, g_token, first, tokens, total * SCALE, D, BLOCK_M, BLOCK_D)
+        store_tile(grad + node * g_node + head * g_head, g_token, row, tokens, total * SCALE, D, BLOCK_D)
 
 
 @triton.autotune(
     configs=_triton_blocks.configs(),
-    key=["T_BUCKET", "S_BUCKET", "D", "DV"],
+    key=["T_BUCKET", "S_BUCKET", "D", "DV", "PRECISION"],
     prune_configs_by={"early_config_prune": _triton_blocks.of_sources},
 )
 @triton.heuristics(
@@ -194,10 +195,12 @@ def source_gradient(
     Scores stand with keys in rows here, so that neither of the products that add up has to be transposed.
     """
     like: tl.constexpr = share.dtype.element_ty
+    all_seen: tl.constexpr = EVEN_S and not HAS_MASK
     first, node, head = place(nodes, sources, BLOCK_N)
-    k = load_tile(key + node * k_node + head * k_head, k_token, first, sources, D, BLOCK_N, BLOCK_D, EVEN_S)
-    v = load_tile(value + node * v_node + head * v_head, v_token, first, sources, DV, BLOCK_N, BLOCK_DV, EVEN_S)
-    seen = visible(mask, node, first, sources, HAS_MASK, BLOCK_N)
+    token = first + tl.arange(0, BLOCK_N)
+    seen = visible(mask, node, token, sources, HAS_MASK)
+    k = load_tile(key + node * k_node + head * k_head, k_token, token, seen, D, BLOCK_D, all_seen)
+    v = load_tile(value + node * v_node + head * v_head, v_token, token, seen, DV, BLOCK_DV, all_seen)
     begin = tl.load(start + node)
     count = tl.load(start + node + 1) - begin
     blocks = tl.maximum(tl.cdiv(tokens, BLOCK_M), 1)
@@ -208,19 +211,18 @@ def source_gradient(
         dst, number = next_dst, next_number
         next_dst, next_number = edge_of(other, edge, begin, count, blocks, step + 1)
         weight = tl.load(share + number)
-        at = (step % blocks) * BLOCK_M
-        q = load_tile(query + dst * q_node + head * q_head, q_token, at, tokens, D, BLOCK_M, BLOCK_D, EVEN_T)
-        g = load_tile(grad_out + dst * o_node + head * o_head, o_token, at, tokens, DV, BLOCK_M, BLOCK_DV, EVEN_T)
-        row = at + tl.arange(0, BLOCK_M)
+        row = (step % blocks) * BLOCK_M + tl.arange(0, BLOCK_M)
+        there = row < tokens
+        q = load_tile(query + dst * q_node + head * q_head, q_token, row, there, D, BLOCK_D, EVEN_T)
+        g = load_tile(grad_out + dst * o_node + head * o_head, o_token, row, there, DV, BLOCK_DV, EVEN_T)
         of_rows = (number * heads + head) * tokens + row
-        level = tl.load(log_sum + of_rows, mask=row < tokens, other=0.0)
-        mean = tl.load(worth + of_rows, mask=row < tokens, other=0.0)
+        level = tl.load(log_sum + of_rows, mask=there, other=0.0)
+        mean = tl.load(worth + of_rows, mask=there, other=0.0)
         # Keys beyond the last need not be hidden here: what is summed over are queries.
         score = scores(k, q, seen[:, None], SCALE, PRECISION, not HAS_MASK, like)
         attention = tl.exp2(score - level[None, :]) * weight
         gain = multiply(v, tl.trans(g), tl.zeros([BLOCK_N, BLOCK_M], like), PRECISION)
         if DROPOUT > 0.0:
-            token = first + tl.arange(0, BLOCK_N)
             keep = kept(seed, number, head, heads, row[None, :], token[:, None], tokens, sources, DROPOUT)
             gain *= keep
             to_value = multiply((attention * keep).to(g.dtype), g, to_value, PRECISION)
@@ -228,7 +230,5 @@ def source_gradient(
             to_value = multiply(attention.to(g.dtype), g, to_value, PRECISION)
         slope = attention * (gain - mean[None, :])
         to_key = multiply(slope.to(q.dtype), q, to_key, PRECISION)
-    store_tile(
-        grad_key + node * gk_node + head * gk_head, gk_token, first, sources, to_key * SCALE, D, BLOCK_N, BLOCK_D
-    )
-    store_tile(grad_value + node * gv_node + head * gv_head, gv_token, first, sources, to_value, DV, BLOCK_N, BLOCK_DV)
+    store_tile(grad_key + node * gk_node + head * gk_head, gk_token, token, sources, to_key * SCALE, D, BLOCK_D)
+    store_tile(grad_value + node * gv_node + head * gv_head, gv_token, token, sources, to_value, DV, BLOCK_DV)

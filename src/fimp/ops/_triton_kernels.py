@@ -49,19 +49,22 @@ def edge_of(other, edge, begin, count, blocks, step):
 
 
 @triton.jit
-def load_tile(start, stride, first, count, WIDTH: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, EVEN):
-    """Tokens ``first .. first + ROWS - 1`` of one node and head, zero beyond ``count``: ``[ROWS, COLUMNS]``."""
-    row, column = first + tl.arange(0, ROWS), tl.arange(0, COLUMNS)
+def load_tile(start, stride, row, there, WIDTH: tl.constexpr, COLUMNS: tl.constexpr, ALL: tl.constexpr):
+    """Tokens ``row`` of one node and head, ``[ROWS, COLUMNS]``; zero where not ``there``, which is not read.
+
+    ``ALL`` says that every one is there. What masked tokens hold, be it NaN, thus never enters a product.
+    """
+    column = tl.arange(0, COLUMNS)
     at = start + row[:, None] * stride + column[None, :]
-    if EVEN and WIDTH == COLUMNS:
+    if ALL and WIDTH == COLUMNS:
         return tl.load(at)
-    return tl.load(at, mask=(row < count)[:, None] & (column < WIDTH)[None, :], other=0.0)
+    return tl.load(at, mask=there[:, None] & (column < WIDTH)[None, :], other=0.0)
 
 
 @triton.jit
-def store_tile(start, stride, first, count, tile, WIDTH: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
-    """Counterpart of :func:`load_tile`."""
-    row, column = first + tl.arange(0, ROWS), tl.arange(0, COLUMNS)
+def store_tile(start, stride, row, count, tile, WIDTH: tl.constexpr, COLUMNS: tl.constexpr):
+    """Counterpart of :func:`load_tile` for tokens below ``count``."""
+    column = tl.arange(0, COLUMNS)
     at = start + row[:, None] * stride + column[None, :]
     tl.store(at, tile.to(start.dtype.element_ty), mask=(row < count)[:, None] & (column < WIDTH)[None, :])
 
@@ -75,9 +78,8 @@ def multiply(left, right, total, PRECISION: tl.constexpr):
 
 
 @triton.jit
-def visible(mask, node, first, tokens, HAS_MASK: tl.constexpr, BLOCK: tl.constexpr):
-    """Which tokens ``first .. first + BLOCK - 1`` of a source are there and real, ``[BLOCK]``."""
-    token = first + tl.arange(0, BLOCK)
+def visible(mask, node, token, tokens, HAS_MASK: tl.constexpr):
+    """Which tokens of a source are there and real."""
     seen = token < tokens
     if HAS_MASK:
         seen = seen & (tl.load(mask + node * tokens + token, mask=seen, other=0) != 0)
@@ -103,7 +105,7 @@ def kept(seed, edge, head, heads, row, column, rows, columns, DROPOUT: tl.conste
 
 @triton.autotune(
     configs=_triton_blocks.configs(),
-    key=["T_BUCKET", "S_BUCKET", "D", "DV"],
+    key=["T_BUCKET", "S_BUCKET", "D", "DV", "PRECISION"],
     prune_configs_by={"early_config_prune": _triton_blocks.of_queries},
 )
 @triton.heuristics(
@@ -164,9 +166,10 @@ def forward(
     ``start``, ``other`` and ``edge`` list in-edges by destination: where its list starts, source and edge number.
     """
     like: tl.constexpr = share.dtype.element_ty
+    all_seen: tl.constexpr = EVEN_S and not HAS_MASK
     first, node, head = place(nodes, tokens, BLOCK_M)
     row = first + tl.arange(0, BLOCK_M)
-    q = load_tile(query + node * q_node + head * q_head, q_token, first, tokens, D, BLOCK_M, BLOCK_D, EVEN_T)
+    q = load_tile(query + node * q_node + head * q_head, q_token, row, row < tokens, D, BLOCK_D, EVEN_T)
     begin = tl.load(start + node)
     count = tl.load(start + node + 1) - begin
     blocks = 1 if SINGLE else tl.cdiv(sources, BLOCK_N)
@@ -180,11 +183,11 @@ def forward(
         next_source, next_number = edge_of(other, edge, begin, count, blocks, step + 1)
         weight = tl.load(share + number)
         block = step % blocks
-        at = block * BLOCK_N
-        k = load_tile(key + source * k_node + head * k_head, k_token, at, sources, D, BLOCK_N, BLOCK_D, EVEN_S)
-        v = load_tile(value + source * v_node + head * v_head, v_token, at, sources, DV, BLOCK_N, BLOCK_DV, EVEN_S)
-        seen = visible(mask, source, at, sources, HAS_MASK, BLOCK_N)
-        score = scores(q, k, seen[None, :], SCALE, PRECISION, EVEN_S and not HAS_MASK, like)
+        token = block * BLOCK_N + tl.arange(0, BLOCK_N)
+        seen = visible(mask, source, token, sources, HAS_MASK)
+        k = load_tile(key + source * k_node + head * k_head, k_token, token, seen, D, BLOCK_D, all_seen)
+        v = load_tile(value + source * v_node + head * v_head, v_token, token, seen, DV, BLOCK_DV, all_seen)
+        score = scores(q, k, seen[None, :], SCALE, PRECISION, all_seen, like)
         if SINGLE:
             top = tl.max(score, 1)
         else:
@@ -194,8 +197,7 @@ def forward(
         attention = tl.exp2(score - top[:, None])
         here = tl.sum(attention, 1)
         if DROPOUT > 0.0:
-            column = at + tl.arange(0, BLOCK_N)
-            attention *= kept(seed, number, head, heads, row[:, None], column[None, :], tokens, sources, DROPOUT)
+            attention *= kept(seed, number, head, heads, row[:, None], token[None, :], tokens, sources, DROPOUT)
         if SINGLE:
             mass = here
             attention *= (weight / mass)[:, None]
@@ -209,4 +211,4 @@ def forward(
                 total += message * (weight / mass)[:, None]
             if KEEP:
                 tl.store(log_sum + (number * heads + head) * tokens + row, top + tl.log2(mass), mask=row < tokens)
-    store_tile(out + node * o_node + head * o_head, o_token, first, tokens, total, DV, BLOCK_M, BLOCK_DV)
+    store_tile(out + node * o_node + head * o_head, o_token, row, tokens, total, DV, BLOCK_DV)

@@ -29,6 +29,7 @@ class Lists(NamedTuple):
 
 
 def lists_of(end: Tensor, other: Tensor, nodes: int) -> Lists:
+    """Sort edges by their ``end``, one of ``nodes``; edges of one node keep their order."""
     ordered, edge = end.sort(stable=True)
     start = torch.searchsorted(ordered, torch.arange(nodes + 1, device=end.device, dtype=end.dtype), out_int32=True)
     return Lists(start, other[edge].int(), edge.int())
@@ -46,8 +47,9 @@ def strides(**tensors: Tensor) -> dict[str, int]:
 def precision() -> str:
     """How single precision is multiplied: as PyTorch is told to on a GPU."""
     matmul = torch.backends.cuda.matmul
-    precision = getattr(matmul, "fp32precision", None)  # torch 2.8 does not have it, later ones refuse to mix the two
-    allowed = matmul.allow_tf32 if precision is None else precision == "tf32"
+    # torch 2.8 does not have it; later ones refuse to say allow_tf32 once it was set.
+    told = getattr(matmul, "fp32_precision", None)
+    allowed = matmul.allow_tf32 if told is None else told == "tf32"
     return "tf32" if allowed else "ieee"
 
 

@@ -92,13 +92,13 @@ def edge_attention(
     scale = 1.0 / math.sqrt(query.size(-1)) if scale is None else scale
     if key_mask is not None and bool(key_mask.all()):
         key_mask = None
+    if backend == "triton" or (backend == "auto" and query.is_cuda and not _triton.obstacle(query, key, value)):
+        share = _share(edge_index, query, key_mask, key.size(0), edge_weight, aggr)
+        return _triton.weighted_sum(query, key, value, src, dst, key_mask, share, scale, dropout)
     if key_mask is not None:
         # Weight zero does not silence a NaN or infinity: what is masked must not enter a product.
         hidden = ~key_mask[:, None, :, None]
         key, value = key.masked_fill(hidden, 0.0), value.masked_fill(hidden, 0.0)
-    if backend == "triton" or (backend == "auto" and query.is_cuda and not _triton.obstacle(query, key, value)):
-        share = _share(edge_index, query, key_mask, key.size(0), edge_weight, aggr)
-        return _triton.weighted_sum(query, key, value, src, dst, key_mask, share, scale, dropout)
     weight = None if edge_weight is None else edge_weight.to(query.dtype)
     weighted_sum = _BACKENDS["chunked" if backend == "auto" else backend]
     out = weighted_sum(query, key, value, src, dst, key_mask, weight, scale, dropout)
