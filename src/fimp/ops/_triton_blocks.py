@@ -16,8 +16,8 @@ _SINGLE_BYTES = 64 * 2**10
 _SHARED_BYTES = 200 * 2**10
 #: Numbers of the largest tile that a thread holds, or twice as many: there are up to five such tiles and 255 registers.
 _PER_THREAD = 32
-#: The least that a matrix product takes, and the most without tensor cores, where larger blocks spill registers.
-_LEAST, _MOST_EXACT = 16, 32
+#: The least that a matrix product takes; the most of which registers hold the scores, with tensor cores and without.
+_LEAST, _MOST, _MOST_EXACT = 16, 128, 32
 
 
 def bucket(count: int) -> int:
@@ -33,16 +33,15 @@ def fixed(tokens: int, sources: int) -> tuple[int, int]:
 def in_one_block(given: dict[str, Any]) -> bool:
     """Whether the backward pass takes the tokens of a source as one block, from the arguments of its kernels."""
     size = given["S_BUCKET"]
-    return bool(size <= (_MOST_EXACT if _exact(given) else 256) and size * _token_bytes(given) <= _SINGLE_BYTES)
+    return bool(size <= _most(given) and size * _token_bytes(given) <= _SINGLE_BYTES)
 
 
 def configs() -> list[triton.Config]:
     """Everything that may be tried; :func:`of_queries` and :func:`of_sources` choose by shape."""
-    held, walked = (16, 32, 64, 128), (16, 32, 64, 128, 256)
-    pairs = sorted({*product(held, walked), *product(walked, held)})
+    sizes = (16, 32, 64, 128)
     return [
         triton.Config({"BLOCK_M": m, "BLOCK_N": n}, num_warps=warps, num_stages=stages)
-        for (m, n), warps, stages in product(pairs, (1, 2, 4, 8), (2, 3, 4))
+        for m, n, warps, stages in product(sizes, sizes, (1, 2, 4, 8), (2, 3, 4))
     ]
 
 
@@ -65,6 +64,11 @@ def _exact(given: dict[str, Any]) -> bool:
     return bool(size == 8 or (size == 4 and given["PRECISION"] == "ieee"))
 
 
+def _most(given: dict[str, Any]) -> int:
+    """Tokens of the largest block."""
+    return _MOST_EXACT if _exact(given) else _MOST
+
+
 def _token_bytes(given: dict[str, Any]) -> int:
     """Bytes of a token's key and value, or of its query and the gradient of its output."""
     return int((given["BLOCK_D"] + given["BLOCK_DV"]) * given["query"].element_size())
@@ -75,7 +79,7 @@ def _choose(
 ) -> list[triton.Config]:
     """About a dozen choices at most, since compiling each takes seconds; with ``whole``, all of ``walked`` at once."""
     widest = max(given["BLOCK_D"], given["BLOCK_DV"])
-    limit = _MOST_EXACT if _exact(given) else 128
+    limit = _most(given)
     per_thread = _PER_THREAD // 4 if _exact(given) else _PER_THREAD
 
     def fits(choice: triton.Config) -> bool:
