@@ -243,6 +243,12 @@ def test_what_does_not_fit_is_refused_by_name(change, message):
         edge_attention(**{**tensors, **moved}, backend="triton")
 
 
+def test_double_precision_needs_a_recent_triton(monkeypatch):
+    monkeypatch.setattr(_triton_kernels, "HAS_DOUBLE", False)
+    with pytest.raises(FIMPError, match="with triton 3.6 or above only; use backend='chunked'"):
+        edge_attention(**problem(17), backend="triton")
+
+
 def test_a_cpu_without_the_interpreter_is_refused(monkeypatch):
     monkeypatch.setattr(_triton_kernels, "INTERPRETED", False)
     tensors = {name: tensor.cpu() for name, tensor in problem(16).items()}

@@ -26,6 +26,8 @@ def obstacle(query: Tensor, key: Tensor, value: Tensor) -> str | None:
     other = "use backend='chunked'"
     if query.dtype not in _TYPES:
         return f"does not take query of type {query.dtype}, only {', '.join(map(str, _TYPES))}; {other}"
+    if query.dtype == torch.float64 and not _triton_kernels.HAS_DOUBLE:
+        return f"takes query of type torch.float64 with triton 3.6 or above only; {other}"
     for name, tensor in (("key", key), ("value", value)):
         if tensor.dtype != query.dtype:
             return f"found {name} of type {tensor.dtype}, wanted that of query, {query.dtype}; convert one of them"

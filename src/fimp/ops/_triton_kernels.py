@@ -19,6 +19,8 @@ from fimp.ops import _triton_blocks
 
 #: Whether kernels run in Triton's interpreter. It is settled when they are decorated, that is now.
 INTERPRETED = bool(triton.knobs.runtime.interpret)
+#: Whether this Triton multiplies matrices in double precision.
+HAS_DOUBLE = tuple(map(int, triton.__version__.split(".")[:2])) >= (3, 6)
 #: The interpreter holds bfloat16 as integers and multiplies them as such.
 _UPCAST = tl.constexpr(INTERPRETED)
 #: Score of a token that must not be attended to. Finite, so that a source without any real token gives no NaN.
