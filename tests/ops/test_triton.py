@@ -245,7 +245,7 @@ def test_what_does_not_fit_is_refused_by_name(change, message):
 
 def test_double_precision_needs_a_recent_triton(monkeypatch):
     monkeypatch.setattr(_triton_kernels, "HAS_DOUBLE", False)
-    with pytest.raises(FIMPError, match="with triton 3.6 or above only; use backend='chunked'"):
+    with pytest.raises(FIMPError, match=r"with triton 3\.6 or above only; use backend='chunked'"):
         edge_attention(**problem(17), backend="triton")
 
 
