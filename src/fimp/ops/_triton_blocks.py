@@ -88,9 +88,10 @@ def _choose(
             return False
         if (own + choice.num_stages * other) * _token_bytes(given) > _SHARED_BYTES:
             return False
-        most = min(8, max(1, own * max(other, widest) // (32 * per_thread)))
         # Four warps multiply 64 rows together on Hopper, fewer fall back to slower instructions.
-        least = max(most // 2, 4) if own >= 64 else most // 2
+        fewest = 4 if own >= 64 else 1
+        wanted = own * max(other, widest) // (32 * per_thread)
+        least, most = (min(8, max(fewest, warps)) for warps in (wanted // 2, wanted))
         return least <= choice.num_warps <= most and choice.num_stages <= (3 if other > 32 else 4)
 
     left = [choice for choice in choices if fits(choice)]

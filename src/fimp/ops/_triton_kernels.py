@@ -17,8 +17,9 @@ import triton.language as tl
 
 from fimp.ops import _triton_blocks
 
-#: Whether kernels run in Triton's interpreter. It is settled when they are decorated, that is now.
-INTERPRETED = bool(triton.knobs.runtime.interpret)
+#: Whether kernels run in Triton's interpreter. That is settled for them now, and was for Triton's own functions when
+#: it was first imported.
+INTERPRETED = bool(triton.knobs.runtime.interpret) and not isinstance(tl.sum, triton.JITFunction)
 #: Whether this Triton multiplies matrices in double precision.
 HAS_DOUBLE = tuple(map(int, triton.__version__.split(".")[:2])) >= (3, 6)
 #: The interpreter holds bfloat16 as integers and multiplies them as such.
