@@ -1,3 +1,4 @@
+import os
 import sys
 import warnings
 from typing import NamedTuple
@@ -5,9 +6,15 @@ from typing import NamedTuple
 import hypothesis
 import numpy as np
 import pytest
+import torch
 from scipy import sparse
 
 from fimp.cli.main import main
+
+# Without a GPU, Triton kernels are tested in its interpreter. Triton settles this when it is first imported, which
+# none of the imports above does.
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 # The first example pays for imports, so no example has a deadline.
 hypothesis.settings.register_profile("fimp", deadline=None, max_examples=40)

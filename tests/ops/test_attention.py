@@ -1,3 +1,4 @@
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -300,3 +301,13 @@ def test_autocasting_reaches_the_gradients_of_inputs_of_several_types(backend):
     assert found[0][0].dtype == torch.bfloat16
     for half, whole in zip(*found, strict=True):
         torch.testing.assert_close(half.float(), whole, atol=0.05, rtol=0.05)
+
+
+def test_a_missing_package_is_named_with_its_remedy(monkeypatch):
+    monkeypatch.setitem(sys.modules, "triton", None)
+    monkeypatch.delitem(sys.modules, "fimp.ops._triton_kernels", raising=False)
+    monkeypatch.delattr("fimp.ops._triton_kernels", raising=False)
+    query, edge_index = torch.zeros(2, 1, 3, 4), torch.tensor([[0], [1]])
+    with pytest.raises(FIMPError, match=r"needs the package triton.*pip install 'fimp\[triton\]'"):
+        edge_attention(query, query, query, edge_index, backend="triton")
+    assert edge_attention(query, query, query, edge_index).shape == query.shape

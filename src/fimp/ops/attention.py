@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fimp.errors import FIMPError
-from fimp.ops import _chunked, _reference
+from fimp.ops import _chunked, _reference, _triton
 
 Aggregation = Literal["mean", "sum"]
 _BACKENDS = {"reference": _reference.weighted_sum, "chunked": _chunked.weighted_sum}
@@ -35,9 +35,9 @@ def edge_attention(
         \mathrm{softmax}_s\!\left(\mathrm{scale}\; q_{i,h,t} \cdot k_{src(e),h,s}\right) v_{src(e),h,s}
 
     The softmax runs over the tokens of *one* source node (equations 6 and 7 of arXiv 2210.09475),
-    never over the neighbourhood. Gradients are exact with every backend; ``chunked`` recomputes
-    its scores in the backward pass, so that neither pass holds more than a bounded chunk of edges
-    (it cannot be differentiated twice; ``reference`` can).
+    never over the neighbourhood. Gradients are exact with every backend; ``chunked`` and ``triton``
+    recompute their scores in the backward pass, so that neither pass holds more than a bounded chunk
+    of edges (they cannot be differentiated twice; ``reference`` can).
 
     Parameters
     ----------
@@ -62,7 +62,9 @@ def edge_attention(
         Probability of dropping an attention weight; it is applied whenever it is above zero, so
         pass 0 in evaluation.
     backend
-        ``"reference"`` (all edges at once), ``"chunked"`` (bounded memory) or ``"auto"``.
+        ``"reference"`` (all edges at once), ``"chunked"`` (bounded memory), ``"triton"`` (nothing per edge
+        but two numbers per query and head; a GPU and the package triton) or ``"auto"``: ``"triton"`` where it
+        can run on a GPU, ``"chunked"`` elsewhere.
 
     Returns
     -------
@@ -72,36 +74,60 @@ def edge_attention(
     Raises
     ------
     FIMPError
-        If shapes, types or options do not fit together, or ``edge_index`` points outside the nodes.
+        If shapes, types or options do not fit together, ``edge_index`` points outside the nodes, or the
+        backend cannot run here.
     """
     _check(query, key, value, edge_index, key_mask, edge_weight)
     if aggr not in ("mean", "sum"):
         raise FIMPError(f"edge_attention: aggr={aggr!r} is unknown; use 'mean' or 'sum'")
     if not 0.0 <= dropout < 1.0:
         raise FIMPError(f"edge_attention: dropout={dropout} is outside [0, 1)")
-    name = "chunked" if backend == "auto" else backend
-    if name not in _BACKENDS:
-        raise FIMPError(f"edge_attention: backend={backend!r} is unknown; use auto, {', '.join(_BACKENDS)}")
+    if backend not in ("auto", "triton", *_BACKENDS):
+        raise FIMPError(f"edge_attention: backend={backend!r} is unknown; use auto, {', '.join(_BACKENDS)}, triton")
     if torch.is_autocast_enabled(query.device.type):
         # Said here, since the backward pass runs outside of autocasting and takes types as they are.
         kind = torch.get_autocast_dtype(query.device.type)
         query, key, value = query.to(kind), key.to(kind), value.to(kind)
     src, dst = edge_index[0], edge_index[1]
     scale = 1.0 / math.sqrt(query.size(-1)) if scale is None else scale
-    weight = edge_weight
-    if weight is not None:
-        weight = weight.to(query.dtype)
     if key_mask is not None and bool(key_mask.all()):
         key_mask = None
+    if backend == "triton" or (backend == "auto" and query.is_cuda and not _triton.obstacle(query, key, value)):
+        share = _share(edge_index, query, key_mask, key.size(0), edge_weight, aggr)
+        return _triton.weighted_sum(query, key, value, src, dst, key_mask, share, scale, dropout)
     if key_mask is not None:
         # Weight zero does not silence a NaN or infinity: what is masked must not enter a product.
         hidden = ~key_mask[:, None, :, None]
         key, value = key.masked_fill(hidden, 0.0), value.masked_fill(hidden, 0.0)
-    out = _BACKENDS[name](query, key, value, src, dst, key_mask, weight, scale, dropout)
+    weight = None if edge_weight is None else edge_weight.to(query.dtype)
+    weighted_sum = _BACKENDS["chunked" if backend == "auto" else backend]
+    out = weighted_sum(query, key, value, src, dst, key_mask, weight, scale, dropout)
     if aggr == "sum":
         return out
     total = message_weight(edge_index, query.size(0), key_mask, edge_weight, dtype=query.dtype)
     return out * safe_reciprocal(total)[:, None, None, None]
+
+
+def _share(
+    edge_index: Tensor,
+    query: Tensor,
+    key_mask: Tensor | None,
+    num_src: int,
+    edge_weight: Tensor | None,
+    aggr: str,
+) -> Tensor:
+    """What a message is multiplied by before all are summed, ``[E]``: a mean this way costs no pass over the output."""
+    dtype = torch.float64 if query.dtype == torch.float64 else torch.float32
+    sends = torch.ones(num_src, dtype=torch.bool, device=query.device) if key_mask is None else key_mask.any(-1)
+    # Indexing by both ends also asserts their range on a GPU, which the kernels do not.
+    share = sends[edge_index[0]].to(dtype)
+    if edge_weight is not None:
+        share = share * edge_weight.to(dtype)
+    divisor = torch.ones(query.size(0), dtype=dtype, device=query.device)
+    if aggr == "mean":
+        # Unlike index_add, this sums in the same order every time on a GPU.
+        divisor = torch.zeros_like(divisor).index_put((edge_index[1],), share, accumulate=True)
+    return share * safe_reciprocal(divisor)[edge_index[1]]
 
 
 def message_weight(
