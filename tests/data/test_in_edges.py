@@ -17,3 +17,4 @@ def test_every_node_gets_its_sources_in_the_order_of_the_edges(seed, edges):
     for place, node in enumerate(nodes):
         assert found.sources[edge[row == place]].tolist() == edge_index[0, edge_index[1] == node].tolist()
     assert found.degree.tolist() == np.bincount(edge_index[1], minlength=12).tolist()
+    assert (edge_index[0, found.ids] == found.sources).all()

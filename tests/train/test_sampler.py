@@ -140,7 +140,7 @@ def test_it_collates_for_a_data_loader_and_draws_anew_in_another_epoch():
     ("edges", "message"),
     [
         (torch.tensor([[0, 5], [1, 2]]), "nodes 0..5, wanted 0..4"),
-        (torch.tensor([[0, -1], [1, 2]]), "nodes -1..2"),
+        (torch.tensor([[0, -1], [1, 2]]), "nodes -1..0"),
         (torch.zeros(3, 2, dtype=torch.int64), r"\[3, 2\], wanted a tensor \[2, E\]"),
         (torch.zeros(2, 2), "float32, wanted int64"),
         (np.zeros((2, 2)), "ndarray"),

@@ -19,9 +19,11 @@ class InEdges:
     edge_index
         ``[2, E]`` integers, source in row 0, on any device.
     num_nodes
-        N.
+        N, of destinations.
     caller
         Whom errors name.
+    num_sources
+        Number of sources where these are other nodes; the same by default.
 
     Attributes
     ----------
@@ -29,6 +31,8 @@ class InEdges:
         ``[N + 1]``: the in-edges of node i are numbers ``indptr[i]`` to ``indptr[i + 1]``.
     sources
         Source of each, ``[E]``.
+    ids
+        Which column of ``edge_index`` each is, ``[E]``.
     degree
         In-degrees, ``[N]``.
 
@@ -38,20 +42,25 @@ class InEdges:
         If ``edge_index`` is not ``[2, E]`` of integers, or points outside the nodes.
     """
 
-    def __init__(self, edge_index: Tensor, num_nodes: int, caller: str = "InEdges") -> None:
+    def __init__(
+        self, edge_index: Tensor, num_nodes: int, caller: str = "InEdges", num_sources: int | None = None
+    ) -> None:
         if not isinstance(edge_index, Tensor) or edge_index.dim() != 2 or edge_index.size(0) != 2:
             found = list(edge_index.shape) if isinstance(edge_index, Tensor) else type(edge_index).__name__
             raise FIMPError(f"{caller}: edge_index is {found}, wanted a tensor [2, E]")
         if edge_index.dtype not in (torch.int64, torch.int32):
             raise FIMPError(f"{caller}: edge_index has type {edge_index.dtype}, wanted int64 or int32; use .long()")
         src, dst = edge_index.cpu().numpy()
-        if len(src) and (edge_index.min() < 0 or edge_index.max() >= num_nodes):
-            low, high = int(edge_index.min()), int(edge_index.max())
-            raise FIMPError(f"{caller}: edge_index has nodes {low}..{high}, wanted 0..{num_nodes - 1}; see num_nodes")
+        for index, size in ((src, num_nodes if num_sources is None else num_sources), (dst, num_nodes)):
+            if len(index) and (index.min() < 0 or index.max() >= size):
+                raise FIMPError(
+                    f"{caller}: edge_index has nodes {index.min()}..{index.max()}, wanted 0..{size - 1}; see num_nodes"
+                )
         # A matrix with a row per edge, turned to columns: a stable counting sort in O(N + E), where argsort is slower.
         columns = csr_array((src, dst, np.arange(len(src) + 1)), shape=(len(src), num_nodes)).tocsc()
         self.indptr: NDArray[np.int64] = columns.indptr.astype(np.int64)
         self.sources: NDArray[np.integer] = columns.data
+        self.ids: NDArray[np.integer] = columns.indices
         self.degree: NDArray[np.int64] = np.diff(self.indptr)
 
     def of(self, nodes: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
