@@ -16,8 +16,8 @@ from fimp.train.inference.blocks import Block, Plan
 from fimp.train.inference.partition import Partition
 from fimp.train.inference.rows import MemoryRows, Rows, RowStore, pack, unpack
 
-#: Largest working memory of a block in bytes: larger blocks gain nothing.
-_BLOCK = 2**28
+#: Largest working memory of a block in bytes: larger ones fit no cache, and smaller ones have longer borders.
+_BLOCK = 2**26
 #: What nodes tell is computed once and kept if it would be computed more often than this otherwise.
 _REPEATS = 2.0
 
