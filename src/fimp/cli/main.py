@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
 
@@ -33,8 +34,12 @@ app.command("repeat")(repeat.repeat)
 
 @app.callback(invoke_without_command=True)
 def _version(
+    context: typer.Context,
     version: bool = typer.Option(False, "--version", help="Print the version and exit."),
 ) -> None:
+    if "TORCHELASTIC_RUN_ID" in os.environ and context.invoked_subcommand not in (None, "compare"):
+        name = context.invoked_subcommand
+        raise FIMPError(f"torchrun: 'fimp {name}' runs in one process; use it without torchrun")
     if version:
         import fimp
 
@@ -45,7 +50,7 @@ def _version(
 def main() -> None:
     """Run the command line; a user's mistake is one line and exit code 2."""
     try:
-        sys.exit(app(standalone_mode=False))
+        sys.exit(_together() if "TORCHELASTIC_RUN_ID" in os.environ else app(standalone_mode=False))
     except FIMPError as error:
         sys.exit(_fail(str(error), 2))
     except _UsageError as error:
@@ -55,6 +60,22 @@ def main() -> None:
         sys.exit(_fail(error.format_message(), 2))
     except (KeyboardInterrupt, typer.Abort):
         sys.exit(_fail("interrupted", 130))
+
+
+def _together() -> Any:
+    """Be one of the processes that ``torchrun`` started: the first runs the command, the others help it train."""
+    from fimp.train import processes
+
+    processes.start()
+    if not processes.leads():
+        return processes.follow()
+    try:
+        out = app(standalone_mode=False)
+    except (FIMPError, _UsageError):
+        processes.release()
+        raise
+    processes.release()
+    return out
 
 
 def _fail(message: str, code: int) -> int:
