@@ -7,6 +7,11 @@ from pathlib import Path
 
 import pytest
 
+import fimp
+from fimp.cli.repeat import repeat
+from fimp.data import load_cells, simulate
+from fimp.errors import FIMPError
+from fimp.tasks import ExpressionTask
 from fimp.train import processes
 from fimp.train.callbacks import read_metrics
 
@@ -37,7 +42,7 @@ def torchrun(*arguments, check=True):
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
     folder = tmp_path_factory.mktemp("two")
-    torchrun(SCRIPT, folder, BATCH, *NAMES)
+    torchrun(SCRIPT, folder, BATCH, *NAMES, "cut:fimp-base")
     return folder
 
 
@@ -56,6 +61,60 @@ def test_two_processes_train_as_one_with_twice_the_batch(two, tmp_path, name):
     ]
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
     assert len(losses[0]) >= 4
+
+
+def test_a_killed_run_of_two_processes_ends_with_the_numbers_of_one_that_was_not(two):
+    found = json.loads((two / "0.json").read_text())
+    assert found["cut:fimp-base"] == found["fimp-base"]
+    rows = [read_metrics(two / folder / "metrics.csv") for folder in ("fimp-base", "cut-fimp-base")]
+    assert rows[0] == rows[1]
+
+
+@pytest.fixture(scope="module")
+def tissue_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "tissue.h5ad"
+    simulate.tissue(n_cells=150, n_genes=18, n_pairs=4).write_h5ad(path)
+    return path
+
+
+def test_the_command_trains_in_two_processes_of_which_one_writes_and_prints(tissue_file, tmp_path):
+    out = tmp_path / "out"
+    command = ["-m", "fimp", "compare", "expression", "--data", tissue_file, "--models", "mean,fimp-base"]
+    command += ["--batch-size", 32, "--seeds", 1, "--epochs", 3, "--device", "cpu", "--out", out]
+    done = torchrun(*command)
+    assert done.stdout.count("results.json") == 1
+    assert "Warning" not in done.stderr
+    results = json.loads((out / "results.json").read_text())
+    [run] = [run for run in results["runs"] if run["model"] == "fimp-base"]
+    folder = out / "runs" / "fimp-base" / "seed0"
+    kept = {"config.yaml", "metrics.csv", "checkpoints", "results.json", "statistics.safetensors"}
+    assert {path.name for path in folder.iterdir()} == kept
+    assert [path.name for path in (folder / "checkpoints").iterdir()] == ["best.safetensors"]
+    # What two processes scored, one scores as well.
+    assert fimp.load(folder).evaluate() == pytest.approx(run["metrics"], abs=1e-6)
+    assert run["steps"] == 3 * -(-len(ExpressionTask(load_cells(tissue_file)).split["train"]) // 64)
+    with pytest.raises(FIMPError, match="2 processes trained it"):
+        repeat(folder, None)
+    # Nothing is left to do; finished runs are taken as they are.
+    torchrun(*command, "--resume")
+    assert json.loads((out / "results.json").read_text())["runs"] == results["runs"]
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (["models"], "torchrun: 'fimp models' runs in one process"),
+        (["compare", "expression", "--data", "missing.h5ad"], "missing.h5ad"),
+        (["compare", "expression", "--jobs", "2"], "--jobs: 2, but processes that torchrun started"),
+    ],
+)
+def test_a_mistake_is_told_once_and_ends_all_processes(command, message, tissue_file):
+    if "--jobs" in command:
+        command = [*command, "--data", tissue_file]
+    done = torchrun("-m", "fimp", *command, check=False)
+    assert done.returncode != 0
+    assert done.stderr.count("fimp: error: ") == 1
+    assert message in done.stderr
 
 
 def test_one_process_is_alone_and_leads():

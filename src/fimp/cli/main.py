@@ -64,6 +64,8 @@ def main() -> None:
 
 def _together() -> Any:
     """Be one of the processes that ``torchrun`` started: the first runs the command, the others help it train."""
+    # torch warns of what its own users should know.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     from fimp.train import processes
 
     processes.start()
