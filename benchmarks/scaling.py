@@ -27,6 +27,8 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +61,6 @@ def measure(count: int, kind: str, budget: str, folder: str) -> dict[str, Any]:
     from fimp.tokenizers import Tokens
     from fimp.train import layerwise_blocks
     from fimp.train.fit import peak_memory_mb, reset_peak_memory
-    from fimp.train.inference.rows import FileRows
 
     group = None
     if "WORLD_SIZE" in os.environ:
@@ -70,14 +71,6 @@ def measure(count: int, kind: str, budget: str, folder: str) -> dict[str, Any]:
     layers = [FIMPLayer(WIDTH, HEADS) for _ in range(LAYERS)]
     content = torch.randn(997, TOKENS, WIDTH)
     real = torch.ones(997, TOKENS, dtype=torch.bool)
-    files: list[FileRows] = []
-    begin_file = FileRows.__init__
-
-    def noted(self: FileRows, *arguments: Any) -> None:
-        files.append(self)
-        begin_file(self, *arguments)
-
-    FileRows.__init__ = noted  # type: ignore[method-assign]
 
     def run() -> tuple[float, float, float]:
         clock, processor, total = time.perf_counter(), time.process_time(), 0.0
@@ -99,7 +92,8 @@ def measure(count: int, kind: str, budget: str, folder: str) -> dict[str, Any]:
         run()  # what is set up once per process is not counted where it would count most
     reset_peak_memory()
     before = peak_memory_mb()
-    found = [run() for _ in range(min(5, max(1, ENOUGH // count)))]
+    with files_made() as files:
+        found = [run() for _ in range(min(5, max(1, ENOUGH // count)))]
     wall, processor = (statistics.median(times) for times in list(zip(*found, strict=True))[:2])
     result = {
         "wall": wall,
@@ -107,7 +101,7 @@ def measure(count: int, kind: str, budget: str, folder: str) -> dict[str, Any]:
         "peak": peak_memory_mb() - before,
         "before": before,
         "sum": found[0][2],
-        "file": bool(files),
+        "file": len(files) > 0,
     }
     if group is not None:
         every: list[Any] = [None] * dist.get_world_size()
@@ -115,6 +109,25 @@ def measure(count: int, kind: str, budget: str, folder: str) -> dict[str, Any]:
         result = {**result, "sum": sum(one["sum"] for one in every), "peak": max(one["peak"] for one in every)}
         dist.destroy_process_group()
     return result
+
+
+@contextmanager
+def files_made() -> Iterator[list[int]]:
+    """Widths of the rows that are put in files."""
+    from fimp.train.inference.rows import FileRows
+
+    widths: list[int] = []
+    begin = FileRows.__init__
+
+    def noted(self: FileRows, count: int, width: int, *rest: Any) -> None:
+        widths.append(width)
+        begin(self, count, width, *rest)
+
+    FileRows.__init__ = noted  # type: ignore[method-assign]
+    try:
+        yield widths
+    finally:
+        FileRows.__init__ = begin  # type: ignore[method-assign]
 
 
 def fresh(arguments: list[object], threads: int, processes: int = 1) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from fimp.errors import FIMPError
 from fimp.tasks import ExpressionTask
 from fimp.train import processes
 from fimp.train.callbacks import read_metrics
+from fimp.train.single import side_by_side
 
 SCRIPT = Path(__file__).with_name("together.py")
 _spec = importlib.util.spec_from_file_location("together", SCRIPT)
@@ -105,16 +106,21 @@ def test_the_command_trains_in_two_processes_of_which_one_writes_and_prints(tiss
     [
         (["models"], "torchrun: 'fimp models' runs in one process"),
         (["compare", "expression", "--data", "missing.h5ad"], "missing.h5ad"),
-        (["compare", "expression", "--jobs", "2"], "--jobs: 2, but processes that torchrun started"),
     ],
 )
-def test_a_mistake_is_told_once_and_ends_all_processes(command, message, tissue_file):
-    if "--jobs" in command:
-        command = [*command, "--data", tissue_file]
+def test_a_mistake_is_told_once_and_ends_all_processes(command, message):
     done = torchrun("-m", "fimp", *command, check=False)
     assert done.returncode != 0
     assert done.stderr.count("fimp: error: ") == 1
     assert message in done.stderr
+
+
+def test_processes_that_train_together_do_one_run_at_a_time(monkeypatch):
+    monkeypatch.setattr(processes, "count", lambda: 2)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    assert side_by_side(None, 5, "cpu")[0] == 1
+    with pytest.raises(FIMPError, match="--jobs: 3, but processes that torchrun started"):
+        side_by_side(3, 5, "cpu")
 
 
 def test_one_process_is_alone_and_leads():
