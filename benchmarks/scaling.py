@@ -184,6 +184,7 @@ def compare_sizes(sizes: list[int], budget: str, folder: str, threads: int) -> l
         }
         rows.append(row)
         show(*row.values())
+        row["around"] = [{key: per_node(one, smallest, key) for key in ("wall", "cpu")} for one in around]
     return rows
 
 

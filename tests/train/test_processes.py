@@ -101,6 +101,21 @@ def test_the_command_trains_in_two_processes_of_which_one_writes_and_prints(tiss
     assert json.loads((out / "results.json").read_text())["runs"] == results["runs"]
 
 
+def test_two_processes_pretrain_a_foundation_model_as_one_with_twice_the_batch(tissue_file, tmp_path):
+    command = ["-m", "fimp", "pretrain", "scgpt", "--data", tissue_file, "--epochs", 3, "--device", "cpu"]
+    command += ["--dim", 16, "--layers", 2, "--heads", 2, "--hidden", 16]
+    done = torchrun(*command, "--batch-size", 16, "--out", tmp_path / "two")
+    assert done.stdout.count("use it as") == 1
+    alone = [sys.executable, *map(str, command), "--batch-size", "32", "--out", str(tmp_path / "one")]
+    subprocess.run(alone, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, timeout=600)
+    rows = [read_metrics(tmp_path / folder / "pretraining.csv") for folder in ("one", "two")]
+    assert len(rows[0]) == len(rows[1]) == 3
+    for name in ("train_loss", "val_mse"):
+        one, two = ([float(row[name]) for row in part] for part in rows)
+        assert one == pytest.approx(two, abs=1e-5)
+    assert {path.name for path in tmp_path.iterdir()} == {"one", "two"}
+
+
 @pytest.mark.parametrize(
     ("command", "message"),
     [

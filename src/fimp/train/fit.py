@@ -231,7 +231,7 @@ def fit(
     start = _start(task, choice, network, options, folder / "checkpoints" / START, resume)
     starting_seconds = time.monotonic() - beginning
     if budget_seconds is not None:
-        budget_seconds -= time.monotonic() - begun
+        budget_seconds = processes.of_first(budget_seconds - (time.monotonic() - begun))
     plan = all_steps if planned_steps is None else planned_steps
     warmup = min(100, all_steps // 10)
     module = NodeModule(network, task, choice.hyperparameters, plan, warmup, options.precision)
