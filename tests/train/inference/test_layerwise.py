@@ -23,6 +23,7 @@ from fimp.train import layerwise_blocks, layerwise_inference
 from fimp.train.inference import passes
 
 T, D = 5, 8
+NONE = torch.zeros(2, 0, dtype=torch.int64)
 
 
 def graph(seed, nodes=400, edges=2000):
@@ -165,6 +166,7 @@ class Doubling(nn.Module):
         ({"layers": [Doubling()]}, r"number 0 makes \[5, 16\]"),
         ({"tokens": torch.zeros(3, T, D)}, "tokens: got Tensor"),
         ({"tokens": lambda nodes: None}, "num_nodes: None"),
+        ({"tokens": Tokens(torch.zeros(0, T, D), torch.zeros(0, T)), "edge_index": NONE}, "tokens: those of no node"),
         ({"tokens": lambda nodes: None, "num_nodes": 400}, "tokens: wanted Tokens of h"),
         ({"memory_budget": "4 pounds"}, "memory_budget: '4 pounds'"),
         ({"memory_budget": 10_000}, "leave too little"),

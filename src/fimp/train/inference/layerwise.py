@@ -108,8 +108,7 @@ def layerwise_inference(
         if out is None:
             out = made.new_zeros(_count(tokens, num_nodes), *made.shape[1:])
         out[torch.from_numpy(nodes)] = made
-    if out is None:
-        raise FIMPError("layerwise_inference: no node to compute; wanted at least one in every process")
+    assert out is not None
     if group is not None:
         dist.all_reduce(out, group=group)
     return out
@@ -135,6 +134,8 @@ def layerwise_blocks(
     if not layers:
         raise FIMPError("layers: there is none, wanted at least one")
     count = _count(tokens, num_nodes)
+    if count < 1:
+        raise FIMPError("tokens: those of no node, wanted at least one")
     check_edges("layerwise_inference", edge_index, count, count, edge_weight)
     budget = max(1, free_memory() // 2) if memory_budget is None else parse_bytes(memory_budget)
     place = Path(tempfile.gettempdir() if folder is None else folder)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fimp.data.in_edges import InEdges
+from fimp.errors import FIMPError
 from fimp.train.inference.rows import Rows
 
 #: Bytes of rows that are under way to one process at once.
@@ -54,7 +55,7 @@ class Partition:
         place[torch.from_numpy(order)] = torch.arange(len(order), dtype=torch.int32)
         # Row by row, so that only one more copy of the edges is held.
         edge_index = torch.stack([place[row.cpu()] for row in edge_index])
-        bounds = self._bounds(edge_index[1], len(order))
+        bounds = stretches(np.bincount(edge_index[1].numpy(), minlength=len(order)), self._size)
         start, stop = bounds[self._rank], bounds[self._rank + 1]
         halo = np.zeros(0, dtype=np.int64)
         if self._size > 1:
@@ -77,14 +78,6 @@ class Partition:
         edges = self.edges
         arrays = (self.nodes, edges.sources, edges.ids, edges.indptr, edges.degree)
         return sum(array.nbytes for array in arrays) + (0 if self.edge_weight is None else self.edge_weight.nbytes)
-
-    def _bounds(self, dst: Tensor, count: int) -> NDArray[np.int64]:
-        """Where the stretch of each process begins, ``[processes + 1]``: a node weighs as much as an in-edge."""
-        if self._size == 1:
-            return np.array([0, count])
-        weight = np.cumsum(np.bincount(dst.numpy(), minlength=count) + 1)
-        share = np.arange(1, self._size) * (weight[-1] if count else 0) / self._size
-        return np.concatenate([[0], np.searchsorted(weight, share), [count]])
 
     def _lists(self, halo: NDArray[np.int64], bounds: NDArray[np.int64]) -> None:
         """Which own rows every process wants, and where the halo of each begins."""
@@ -117,3 +110,29 @@ class Partition:
                         transfer.wait()
                 if last > first:
                     rows.write(first, found)
+
+
+def stretches(degree: NDArray[np.int64], processes: int) -> NDArray[np.int64]:
+    """Where the stretch of each process begins, and where the last ends, ``[processes + 1]``.
+
+    Parameters
+    ----------
+    degree
+        In-degrees ``[N]``; a node weighs as much as an in-edge.
+    processes
+        How many; each gets one node at least.
+
+    Raises
+    ------
+    FIMPError
+        If there are fewer nodes than processes.
+    """
+    count = len(degree)
+    if count < processes:
+        raise FIMPError(f"group: {processes} processes, but {count} nodes; use as many processes at most")
+    weight = np.cumsum(degree + 1)
+    share = np.arange(1, processes) * weight[-1:].sum() / processes
+    bounds = np.concatenate([[0], np.searchsorted(weight, share), [count]])
+    for place in range(1, processes):
+        bounds[place] = min(max(bounds[place], bounds[place - 1] + 1), count - processes + place)
+    return bounds

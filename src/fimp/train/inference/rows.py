@@ -62,8 +62,8 @@ class FileRows:
 
     The file is read and written where rows are needed, not mapped: pages of a mapped file that were touched count as
     the process's memory until the system wants them back, so that a budget could not be kept, and a fault per page
-    costs more than a read per run of adjacent rows (5 to 10 times more, measured on rows of 4 KiB in random and in local
-    order). What the system's cache holds of a file costs nobody memory that is needed elsewhere.
+    costs more than a read per run of adjacent rows (5 to 10 times more, measured on rows of 4 KiB in random and in
+    local order). What the system's cache holds of a file costs nobody memory that is needed elsewhere.
 
     Raises
     ------
