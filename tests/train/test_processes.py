@@ -139,6 +139,6 @@ def test_processes_that_train_together_do_one_run_at_a_time(monkeypatch):
 
 
 def test_one_process_is_alone_and_leads():
-    assert (processes.count(), processes.rank(), processes.leads(), processes.launched()) == (1, 0, True, False)
+    assert (processes.count(), processes.rank(), processes.leads()) == (1, 0, True)
     assert processes.of_first("x") == "x"
     assert processes.in_turn([1, 2]) == [1, 2]

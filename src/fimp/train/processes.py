@@ -19,11 +19,6 @@ class Work(Protocol):
     def run(self, listener: Any) -> Any: ...  # noqa: D102
 
 
-def launched() -> bool:
-    """Whether this process was started by ``torchrun`` as one of several."""
-    return "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
-
-
 def start() -> None:
     """Join the other processes that ``torchrun`` started; what trains from then on does so together with them.
 
