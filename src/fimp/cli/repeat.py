@@ -24,6 +24,8 @@ def repeat(
     config.check_files()
     if config.source is None:
         raise FIMPError(f"{run}: its data was handed over in memory; only runs on files and named datasets repeat")
+    if config.processes > 1:
+        raise FIMPError(f"{run}: {config.processes} processes trained it together, and one cannot repeat that")
     if out is not None and out.exists():
         raise FIMPError(f"--out: {out} exists; name a new folder")
     task = config.make_task(config.read())

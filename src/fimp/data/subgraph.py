@@ -60,6 +60,8 @@ class Subgraph(NamedTuple):
         Positional encodings in the whole graph, ``[n, P]``, for models that ask for them.
     egos
         The same nodes as one graph per seed, for models that ask for it.
+    seeds_of_all
+        Seeds of this training step in all processes, where there are several.
     """
 
     nodes: NDArray[np.int64]
@@ -69,11 +71,17 @@ class Subgraph(NamedTuple):
     degree: Tensor
     encoding: Tensor | None = None
     egos: EgoGraphs | None = None
+    seeds_of_all: int | None = None
 
     @property
     def num_seeds(self) -> int:
         """Number of seeds."""
         return self.num_nodes[0]
+
+    @property
+    def num_step_seeds(self) -> int:
+        """Number of seeds of a training step, whichever process they are in."""
+        return self.num_seeds if self.seeds_of_all is None else self.seeds_of_all
 
     def layers(self) -> Iterator[tuple[Tensor, int]]:
         """Edges and number of destination nodes of each layer, first layer first."""

@@ -21,7 +21,8 @@ class MessageCreator(Protocol):
     """What :class:`fimp.nn.FIMPConv` asks to make messages and aggregate them.
 
     Creation and aggregation are one call, because messages of single edges are never held:
-    they would be ``[E, T, D]``.
+    they would be ``[E, T, D]``. The call is ``hear(h_dst, tell(h_src), ...)``, which inference over large graphs does
+    in two steps (:func:`fimp.train.layerwise_inference`).
     """
 
     def __call__(
@@ -35,6 +36,23 @@ class MessageCreator(Protocol):
         names: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
         """Aggregated messages ``[N_dst, T, D]``; zero for a node that receives nothing."""
+        ...
+
+    def tell(self, h_src: Tensor, mask_src: Tensor | None = None, names: Tensor | None = None) -> tuple[Tensor, ...]:
+        """What sources say, whoever hears it: tensors ``[N_src, ...]``, computed once per node."""
+        ...
+
+    def hear(
+        self,
+        h_dst: Tensor,
+        told: tuple[Tensor, ...],
+        edge_index: Tensor,
+        mask_src: Tensor | None = None,
+        edge_weight: Tensor | None = None,
+        aggr: str = "mean",
+        names: Tensor | None = None,
+    ) -> Tensor:
+        """The call's result, of what :meth:`tell` made of the sources; ``names`` are the destinations'."""
         ...
 
     def reset_parameters(self) -> None:
@@ -219,7 +237,37 @@ class CrossNodeAttention(nn.Module):
         FIMPError
             If names are given to a module built without, or as :func:`fimp.ops.edge_attention`.
         """
-        query, key, value, key_mask = self._project(h_dst, h_src, mask_src, names)
+        named_src, named_dst = (None, None) if names is None else names
+        told = self.tell(h_src, mask_src, named_src)
+        return self.hear(h_dst, told, edge_index, mask_src, edge_weight, aggr, named_dst)
+
+    def tell(self, h_src: Tensor, mask_src: Tensor | None = None, names: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Keys and values of sources, ``[N_src, S, D]`` each; arguments as in :meth:`forward`.
+
+        Raises
+        ------
+        FIMPError
+            If names are given to a module built without.
+        """
+        key = self.k_proj(h_src)
+        if names is not None:
+            if not self.named:
+                raise FIMPError("CrossNodeAttention: got names, but was built without; build it with names=True")
+            key = key + self.k_name(self.name_norm(names))
+        return key, self.v_proj(h_src)
+
+    def hear(
+        self,
+        h_dst: Tensor,
+        told: tuple[Tensor, ...],
+        edge_index: Tensor,
+        mask_src: Tensor | None = None,
+        edge_weight: Tensor | None = None,
+        aggr: str = "mean",
+        names: Tensor | None = None,
+    ) -> Tensor:
+        """Attend to keys and values that :meth:`tell` made, and aggregate; otherwise as :meth:`forward`."""
+        query, key, value, key_mask = self._project(h_dst, told, mask_src, names)
         if self.prior is not None:
             # One more channel adds up the attention to real tokens; the null token comes last.
             real = torch.ones_like(value[..., :1])
@@ -260,7 +308,8 @@ class CrossNodeAttention(nn.Module):
 
         What goes to a null token is left out, so rows may sum to less than one.
         """
-        query, key, _, key_mask = self._project(h_dst, h_src, mask_src, names)
+        named_src, named_dst = (None, None) if names is None else names
+        query, key, _, key_mask = self._project(h_dst, self.tell(h_src, mask_src, named_src), mask_src, named_dst)
         weights = ops.edge_attention_weights(query, key, edge_index, key_mask=key_mask, scale=self._scale)
         return weights.mean(1)[:, :, : h_src.size(1)]
 
@@ -269,19 +318,17 @@ class CrossNodeAttention(nn.Module):
         return float((self.dim // self.heads) ** -0.5)
 
     def _project(
-        self, h_dst: Tensor, h_src: Tensor, mask_src: Tensor | None, names: tuple[Tensor, Tensor] | None
+        self, h_dst: Tensor, told: tuple[Tensor, ...], mask_src: Tensor | None, names: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         """Queries, keys, values and mask of the keys, null tokens included."""
-        query, key, value = self.q_proj(h_dst), self.k_proj(h_src), self._split(self.v_proj(h_src))
+        query, (key, value) = self.q_proj(h_dst), told
         if names is not None:
-            if not self.named:
-                raise FIMPError("CrossNodeAttention: got names, but was built without; build it with names=True")
-            key = key + self.k_name(self.name_norm(names[0]))
-            query = query + self.q_name(self.name_norm(names[1]))
-        query, key = self._split(query), self._split(key)
+            query = query + self.q_name(self.name_norm(names))
+        tokens = key.size(1)
+        query, key, value = self._split(query), self._split(key), self._split(value)
         if self.null_token is None:
             return query, key, value, mask_src
-        null_key, null_value = (part.expand(len(h_src), -1, -1, -1) for part in self.null_token)
+        null_key, null_value = (part.expand(len(key), -1, -1, -1) for part in self.null_token)
         if mask_src is not None:
             mask_src = torch.cat([mask_src, mask_src.any(1, keepdim=True)], 1)
         key = torch.cat([key, null_key], 2)
@@ -289,8 +336,8 @@ class CrossNodeAttention(nn.Module):
             # One more number per query, always 1, meets the score of the null token, and 0 for all others.
             assert self.null_score is not None
             query = torch.cat([query, torch.ones_like(query[..., :1])], -1)
-            score = (self.null_score / self._scale).view(1, -1, 1, 1).expand(len(h_src), -1, -1, -1)
-            key = torch.cat([key, F.pad(score, (0, 0, h_src.size(1), 0))], -1)
+            score = (self.null_score / self._scale).view(1, -1, 1, 1).expand(len(key), -1, -1, -1)
+            key = torch.cat([key, F.pad(score, (0, 0, tokens, 0))], -1)
         return query, key, torch.cat([value, null_value], 2), mask_src
 
     def extra_repr(self) -> str:

@@ -71,8 +71,37 @@ class FIMPConv(nn.Module):
             if isinstance(h, tuple):
                 raise FIMPError("FIMPConv: add_self_loops=True needs one set of nodes; got bipartite input")
             edge_index, edge_weight = add_missing_self_loops(edge_index, h_dst.size(0), edge_weight)
-        out = self.message(h_dst, h_src, edge_index, mask_src, edge_weight, self.aggr, names)
-        return out if mask_dst is None else out.masked_fill(~mask_dst[:, :, None], 0.0)
+        named_src, named_dst = (None, None) if names is None else names
+        told = self.message.tell(h_src, mask_src, named_src)
+        return self.hear(h_dst, mask_dst, told, mask_src, edge_index, edge_weight, named_dst)
+
+    def tell(self, h: Tensor, mask: Tensor | None = None) -> tuple[Tensor, ...]:
+        """What nodes say, whoever hears it: tensors ``[N, ...]`` of tokens ``[N, T, D]`` and mask ``[N, T]``."""
+        return self.message.tell(h, mask)
+
+    def hear(
+        self,
+        h: Tensor,
+        mask: Tensor | None,
+        told: tuple[Tensor, ...],
+        mask_src: Tensor | None,
+        edge_index: Tensor,
+        edge_weight: Tensor | None = None,
+        names: Tensor | None = None,
+    ) -> Tensor:
+        """Run the rest of the layer on what :meth:`tell` made of the sources, without adding self-loops.
+
+        Parameters
+        ----------
+        h, mask, names
+            Tokens ``[N_dst, T, D]``, mask ``[N_dst, T]`` and names of the destinations.
+        told, mask_src
+            What sources said, and their mask ``[N_src, S]``.
+        edge_index, edge_weight
+            As in :meth:`forward`.
+        """
+        out = self.message.hear(h, told, edge_index, mask_src, edge_weight, self.aggr, names)
+        return out if mask is None else out.masked_fill(~mask[:, :, None], 0.0)
 
     def extra_repr(self) -> str:
         """Options for ``repr``."""

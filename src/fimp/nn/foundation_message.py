@@ -112,13 +112,45 @@ class FoundationMessage(nn.Module):
         FIMPError
             If shapes or options do not fit, or as :meth:`TransformerLayer.attend`.
         """
-        if names is not None:
-            raise FIMPError("FoundationMessage: got names of tokens, which a pretrained model cannot use; pass None")
+        _refuse(names)
+        return self.hear(h_dst, self.tell(h_src, mask_src), edge_index, mask_src, edge_weight, aggr)
+
+    def tell(self, h_src: Tensor, mask_src: Tensor | None = None, names: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Keys and values of sources at every layer of the source stream, ``[N_src, H, S, d]`` each.
+
+        Parameters
+        ----------
+        h_src, mask_src
+            Tokens ``[N_src, S, D]`` and their mask ``[N_src, S]``.
+        names
+            Must be None, as in :meth:`forward`.
+
+        Raises
+        ------
+        FIMPError
+            As :meth:`forward`.
+        """
+        _refuse(names)
+        self.stack.check(h_src, mask_src)
+        stream = self._stream(h_src, None if mask_src is None or bool(mask_src.all()) else mask_src)
+        return tuple(tensor for pair in stream for tensor in pair)
+
+    def hear(
+        self,
+        h_dst: Tensor,
+        told: tuple[Tensor, ...],
+        edge_index: Tensor,
+        mask_src: Tensor | None = None,
+        edge_weight: Tensor | None = None,
+        aggr: str = "mean",
+        names: Tensor | None = None,
+    ) -> Tensor:
+        """Run message streams against keys and values that :meth:`tell` made; otherwise as :meth:`forward`."""
+        _refuse(names)
         if aggr not in ("mean", "sum"):
             raise FIMPError(f"FoundationMessage: aggr={aggr!r} is unknown; use 'mean' or 'sum'")
         self.stack.check(h_dst, None)
-        self.stack.check(h_src, mask_src)
-        ops.check_edges("FoundationMessage", edge_index, len(h_src), len(h_dst), edge_weight)
+        ops.check_edges("FoundationMessage", edge_index, len(told[0]), len(h_dst), edge_weight)
         if mask_src is not None and bool(mask_src.all()):
             # Images and recordings have all their tokens, and attention is faster without a mask.
             mask_src = None
@@ -131,7 +163,7 @@ class FoundationMessage(nn.Module):
         if edge_weight is not None:
             share = share * edge_weight.to(share.dtype)
         masks = [] if mask_src is None else [mask_src]
-        streams = _Streams(self._stream(h_src, mask_src), masks, edge_index, share)
+        streams = _Streams(list(zip(told[::2], told[1::2], strict=True)), masks, edge_index, share)
         out = self._final(h_dst, streams) if self.aggregate == "final" else self._layer(h_dst, streams, edge_weight)
         out = out.masked_fill((total == 0)[:, None, None], 0.0)
         return out if aggr == "mean" else out * total[:, None, None]
@@ -278,6 +310,11 @@ class _Streams(NamedTuple):
     masks: list[Tensor]
     edge_index: Tensor
     share: Tensor
+
+
+def _refuse(names: object) -> None:
+    if names is not None:
+        raise FIMPError("FoundationMessage: got names of tokens, which a pretrained model cannot use; pass None")
 
 
 def _second(_: Tensor, second: Tensor) -> Tensor:

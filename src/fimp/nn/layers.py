@@ -208,6 +208,39 @@ class FIMPLayer(nn.Module):
             else:
                 mine = Tokens(self.norm_source(own.h), own.mask)
             heard = heard + self.own(asking, mine)
+        return self._update(queries, heard)
+
+    def tell(self, h: Tensor, mask: Tensor | None = None) -> tuple[Tensor, ...]:
+        """What nodes say, whoever hears it: tensors ``[N, ...]`` of tokens ``[N, T, D]`` and mask ``[N, T]``."""
+        return self.conv.tell(self.norm_source(h), mask)
+
+    def hear(
+        self,
+        h: Tensor,
+        mask: Tensor,
+        told: tuple[Tensor, ...],
+        mask_src: Tensor | None,
+        edge_index: Tensor,
+        edge_weight: Tensor | None = None,
+    ) -> Tensor:
+        """Update nodes that ask and are asked with the same tokens, from what :meth:`tell` made of their sources.
+
+        Parameters
+        ----------
+        h, mask
+            Tokens ``[N_dst, T, D]`` and mask ``[N_dst, T]`` of the destinations.
+        told, mask_src
+            What sources said, and their mask ``[N_src, T]``.
+        edge_index, edge_weight
+            As in :meth:`forward`.
+        """
+        asking = self.norm_query(h)
+        heard = self.conv.hear(asking, None, told, mask_src, edge_index, edge_weight)
+        if self.own is not None:
+            heard = heard + self.own(asking, Tokens(self.norm_source(h), mask))
+        return self._update(h, heard)
+
+    def _update(self, queries: Tensor, heard: Tensor) -> Tensor:
         queries = queries + self.dropout(heard)
         return queries + self.dropout(self.ffn(self.norm_ffn(queries)))
 

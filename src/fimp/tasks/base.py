@@ -116,6 +116,13 @@ class Task(ABC):
         """Scalar loss of the seeds."""
 
     @abstractmethod
+    def loss_weight(self, prediction: Any, inputs: Any) -> Tensor:
+        """What :meth:`loss` divides by, a scalar: the number of hidden values, or the sum of what seeds count.
+
+        Losses of the parts of a batch, each times its weight, over the sum of weights, are the loss of the batch.
+        """
+
+    @abstractmethod
     def outcome(self, prediction: Any, inputs: Any) -> tuple[Tensor, ...]:
         """What :meth:`score` needs of a batch of seeds; batches are concatenated along the first axis.
 

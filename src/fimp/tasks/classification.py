@@ -153,6 +153,10 @@ class ClassificationTask(Task):
         weight = self.class_weight.to(prediction.device)
         return nn.functional.cross_entropy(prediction, inputs.labels, weight)
 
+    def loss_weight(self, prediction: Tensor, inputs: Labelled) -> Tensor:
+        """Sum of the weights of the seeds' classes."""
+        return self.class_weight.to(prediction.device)[inputs.labels].sum()
+
     def outcome(self, prediction: Tensor, inputs: Labelled) -> tuple[Tensor, ...]:
         """Seed, scores and class."""
         return torch.arange(len(prediction), device=prediction.device), prediction, inputs.labels

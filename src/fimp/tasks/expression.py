@@ -124,7 +124,7 @@ class ExpressionNetwork(Network):
         """
         asked = tokens.take(graph.num_seeds).asked()
         if self.input == "tokens" and self.training:
-            asked = asked.columns(-(-QUERIES_PER_STEP // graph.num_seeds))
+            asked = asked.columns(-(-QUERIES_PER_STEP // graph.num_step_seeds))
         base = self.gene_mean[asked.genes]
         if self.input == "none":
             return base
@@ -289,6 +289,10 @@ class ExpressionTask(Task):
         inputs = inputs.columns(prediction.size(1))
         squared = torch.where(inputs.hidden, prediction - inputs.targets, 0.0).square()
         return squared.sum() / inputs.hidden.sum().clamp(min=1)
+
+    def loss_weight(self, prediction: Tensor, inputs: CellTokens) -> Tensor:
+        """Number of hidden values that were answered."""
+        return inputs.columns(prediction.size(1)).hidden.sum()
 
     def outcome(self, prediction: Tensor, inputs: CellTokens) -> tuple[Tensor, ...]:
         """Seed, prediction, truth and gene of every hidden value that was answered."""

@@ -307,6 +307,10 @@ class FMRITask(Task):
         """Mean squared error of hidden patches, in units of what is seen of a region: every recording counts alike."""
         return (prediction - inputs.targets)[inputs.hidden].square().mean()
 
+    def loss_weight(self, prediction: Tensor, inputs: WindowInputs) -> Tensor:
+        """Number of hidden patches."""
+        return inputs.hidden.sum()
+
     def outcome(self, prediction: Tensor, inputs: WindowInputs) -> tuple[Tensor, ...]:
         """Seed, prediction and truth ``[K, L]`` of every hidden patch, on the scaled signal."""
         spread = inputs.spread[:, None, None]

@@ -138,7 +138,7 @@ class FoundationExpressionNetwork(Network):
         """Predicted values of the seeds' hidden tokens, ``[seeds, K]``; in training, of as many as are answered."""
         asked = tokens.take(graph.num_seeds).asked()
         if self.training:
-            asked = asked.columns(-(-self.queries // graph.num_seeds))
+            asked = asked.columns(-(-self.queries // graph.num_step_seeds))
         h = self._states(tokens, asked, graph)
         out = self.reader.predict(h, asked.genes)
         if self.head is None or self.bias is None:

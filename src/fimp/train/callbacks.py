@@ -11,6 +11,7 @@ from typing import Any
 import lightning
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
+from fimp.train import processes
 from fimp.train.module import NodeModule
 
 
@@ -49,6 +50,9 @@ class Clock(Callback):
         """Fit the plan to the budget, and stop where either ends."""
         assert isinstance(module, NodeModule)
         here = time.monotonic() - self._start
+        if self.budget_seconds is not None:
+            # Clocks differ; all have to stop at the same step.
+            here = processes.of_first(here)
         module.spent_seconds = self._before + here
         step = trainer.global_step
         if self.budget_seconds is not None:
@@ -78,6 +82,8 @@ class MetricsFile(Callback):
         """Write the epoch's row."""
         values = {key: f"{float(value):.6g}" for key, value in sorted(trainer.callback_metrics.items())}
         self.rows.append({"epoch": trainer.current_epoch, "step": trainer.global_step, **values})
+        if not trainer.is_global_zero:
+            return
         fields = list(dict.fromkeys(field for row in self.rows for field in row))
         with self.path.open("w", newline="") as file:
             writer = csv.DictWriter(file, fields)

@@ -21,6 +21,7 @@ from torch import Tensor
 from fimp.errors import FIMPError
 from fimp.models.registry import ModelChoice
 from fimp.tasks.base import Network, Task
+from fimp.train import processes
 from fimp.train.averaging import WeightAverage
 from fimp.train.callbacks import BestCheckpoint, Clock, MetricsFile, Report, Validated, early_stopping
 from fimp.train.checkpoint import load_tree, load_weights, save_tree
@@ -42,7 +43,7 @@ class TrainOptions:
     epochs
         Passes over the training nodes; None chooses (see :func:`default_epochs`).
     batch_size
-        Seeds per step.
+        Seeds per step and process.
     patience
         Validations without improvement after which training stops.
     fanout
@@ -151,7 +152,7 @@ def fit(
     listener: Callable[[float, str], None] | None = None,
     on_validation: Callable[[float], None] | None = None,
 ) -> Fitted:
-    """Train a model on a task.
+    """Train a model on a task; of several processes (:mod:`fimp.train.processes`), all call it alike.
 
     A model that pretrains does so for as many epochs as it is trained afterwards, in addition to them; of a time
     budget it gets half. Early stopping sees the second phase alone. The weights with which that starts, too, are kept
@@ -185,7 +186,7 @@ def fit(
                 task,
                 choice,
                 options,
-                Path(temporary),
+                Path(processes.of_first(temporary)),
                 budget_seconds=budget_seconds,
                 planned_steps=planned_steps,
                 stop_after=stop_after,
@@ -203,7 +204,8 @@ def fit(
         if choice.spec.trainable:
             fit_probe(task, choice, network, options.fanout, torch.device(options.accelerator))
         return Fitted(network, 0, 0, 0, 0, time.monotonic() - begun, peak_memory_mb())
-    batch_size = min(whole(options.batch_size, task.together), max(1, len(task.split["train"])))
+    batch_size = processes.count() * whole(options.batch_size, task.together)
+    batch_size = min(batch_size, max(1, len(task.split["train"])))
     per_epoch = -(-len(task.split["train"]) // batch_size)
     epochs = default_epochs(per_epoch) if options.epochs is None else options.epochs
     all_steps = epochs * per_epoch
@@ -229,7 +231,7 @@ def fit(
     start = _start(task, choice, network, options, folder / "checkpoints" / START, resume)
     starting_seconds = time.monotonic() - beginning
     if budget_seconds is not None:
-        budget_seconds -= time.monotonic() - begun
+        budget_seconds = processes.of_first(budget_seconds - (time.monotonic() - begun))
     plan = all_steps if planned_steps is None else planned_steps
     warmup = min(100, all_steps // 10)
     module = NodeModule(network, task, choice.hyperparameters, plan, warmup, options.precision)
@@ -312,11 +314,15 @@ def _select(
         load_weights(module.network, path, prefix=PREFIX)
     if math.isnan(now) or sign * (now - start) <= 0:
         load_weights(module.network, folder / START, prefix=PREFIX)
+    processes.wait()
     _save(module.network, path, now)
-    (folder / START).unlink()
+    if processes.leads():
+        (folder / START).unlink()
 
 
 def _save(network: Network, path: Path, score: float) -> None:
+    if not processes.leads():
+        return
     save_tree({"state_dict": {PREFIX + k: v for k, v in network.state_dict().items()}, "score": score}, path)
 
 
@@ -326,7 +332,8 @@ def predict_batches(
 ) -> Iterator[tuple[Tensor, Batch]]:
     """Predictions of a network for some nodes in evaluation mode: (prediction, batch) per batch, on the CPU.
 
-    One batch after the other, so that memory holds the inputs of one, however many nodes there are.
+    Of several processes, each gets the batches whose turn is its own. One batch after the other, so that memory holds
+    the inputs of one, however many nodes there are.
     """
     sampler = sampler_for(task, choice, network.hops, options.fanout)
     device = torch.device(options.accelerator)
@@ -336,7 +343,8 @@ def predict_batches(
         for batch in evaluation_loader(task, sampler, nodes):
             with options.autocast():
                 prediction = network(batch.inputs.to(device), batch.graph.to(device))
-            yield full(prediction).cpu(), batch
+            if batch.counts:
+                yield full(prediction).cpu(), batch
     finally:
         network.to(before).train(was_training)
 
@@ -353,7 +361,7 @@ def outcomes(
 ) -> tuple[Tensor, ...]:
     """What :meth:`fimp.tasks.Task.score` needs of some nodes; the first tensor holds node indices."""
     pairs = predict_batches(task, choice, network, nodes, options)
-    return concatenate([outcome_of(task, prediction, batch) for prediction, batch in pairs])
+    return concatenate(processes.in_turn([outcome_of(task, prediction, batch) for prediction, batch in pairs]))
 
 
 @torch.no_grad()

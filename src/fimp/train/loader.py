@@ -16,6 +16,7 @@ from fimp.data.masking import EVALUATION
 from fimp.data.subgraph import Subgraph
 from fimp.models.registry import ModelChoice
 from fimp.tasks.base import Task
+from fimp.train import processes
 from fimp.train.sampler import NeighborSampler
 
 #: Seeds per batch in evaluation: fixed, so that scores do not depend on the training batch size.
@@ -25,10 +26,14 @@ GROUP = 16
 
 
 class Batch(NamedTuple):
-    """Inputs of all nodes of a subgraph, and the subgraph; its first nodes are the seeds."""
+    """Inputs of all nodes of a subgraph, and the subgraph; its first nodes are the seeds.
+
+    Of several processes, some may be left without seeds at the end: they get some that do not count.
+    """
 
     inputs: Any
     graph: Subgraph
+    counts: bool = True
 
     @property
     def seeds(self) -> Any:
@@ -36,8 +41,21 @@ class Batch(NamedTuple):
         return self.inputs.take(self.graph.num_seeds)
 
 
-class _Seeds(Sampler[tuple[int, NDArray[np.int64]]]):
-    """Yields (epoch, seeds). Lightning tells it the epoch through ``set_epoch``."""
+class _Share(NamedTuple):
+    """What a process gets of a batch: epoch, seeds, seeds of all processes, and whether its seeds count."""
+
+    epoch: int
+    seeds: NDArray[np.int64]
+    of_all: int
+    counts: bool
+
+
+class _Seeds(Sampler[_Share]):
+    """Yields the share of this process. Lightning tells it the epoch through ``set_epoch``.
+
+    In training, processes share the seeds of every batch; in evaluation each takes whole batches in turn, so that no
+    score depends on how many there are.
+    """
 
     def __init__(
         self,
@@ -50,33 +68,50 @@ class _Seeds(Sampler[tuple[int, NDArray[np.int64]]]):
     ) -> None:
         self.nodes, self.batch_size, self.seed, self.shuffle = nodes, whole(batch_size, together), seed, shuffle
         self.positions, self.together = positions, together
+        self.rank, self.processes = processes.rank(), processes.count()
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
 
-    def __iter__(self) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    def __iter__(self) -> Iterator[_Share]:
         nodes, epoch = self.nodes, EVALUATION
         if self.shuffle:
             epoch, generator = self.epoch, np.random.default_rng([self.seed, 3, self.epoch])
             nodes = generator.permutation(nodes.reshape(-1, self.together)).ravel()
             if self.positions is not None:
                 nodes = group_nearby(nodes, self.positions, generator)
-        for start in range(0, len(nodes), self.batch_size):
-            yield epoch, nodes[start : start + self.batch_size]
+        starts = range(0, len(nodes), self.batch_size)
+        if self.shuffle:
+            for start in starts:
+                batch = nodes[start : start + self.batch_size]
+                share = self._share(batch)
+                yield _Share(epoch, share if len(share) else batch[: self.together], len(batch), len(share) > 0)
+        else:
+            for turn in range(len(self)):
+                place = turn * self.processes + self.rank
+                start = starts[place] if place < len(starts) else 0
+                batch = nodes[start : start + self.batch_size]
+                yield _Share(epoch, batch, len(batch), place < len(starts))
+
+    def _share(self, batch: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The part of this process, of whole groups of nodes that are read together."""
+        groups = -(-len(batch) // self.together)
+        first, last = (groups * place // self.processes * self.together for place in (self.rank, self.rank + 1))
+        return batch[first:last]
 
     def __len__(self) -> int:
-        return -(-len(self.nodes) // self.batch_size)
+        batches = -(-len(self.nodes) // self.batch_size)
+        return batches if self.shuffle else -(-batches // self.processes)
 
 
 class _Batches(Dataset[Batch]):
     def __init__(self, task: Task, sampler: NeighborSampler) -> None:
         self.task, self.sampler = task, sampler
 
-    def __getitem__(self, key: tuple[int, NDArray[np.int64]]) -> Batch:
-        epoch, seeds = key
-        graph = self.sampler.sample(seeds, epoch)
-        return Batch(self.task.inputs(graph.nodes, epoch), graph)
+    def __getitem__(self, share: _Share) -> Batch:
+        graph = self.sampler.sample(share.seeds, share.epoch)._replace(seeds_of_all=share.of_all)
+        return Batch(self.task.inputs(graph.nodes, share.epoch), graph, share.counts)
 
 
 def whole(batch_size: int, together: int) -> int:

@@ -12,6 +12,7 @@ from torch.utils._pytree import tree_map
 
 from fimp.models.registry import Hyperparameters
 from fimp.tasks.base import Network, Task
+from fimp.train import processes
 from fimp.train.loader import Batch
 
 #: ``32`` or ``bf16``: products in bfloat16, weights, sums and scores in float32.
@@ -74,18 +75,34 @@ class NodeModule(lightning.LightningModule):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed dropout per step, so that a resumed run draws what an uninterrupted one draws."""
-        torch.manual_seed(self.task.seed * 1_000_003 + self.global_step)
+        # The first process draws what a single one draws, the others something else.
+        torch.manual_seed(self.task.seed * 1_000_003 + self.global_step + processes.rank() * 2**41)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of a batch of seeds."""
-        loss = self.task.loss(self._predict(batch), batch.seeds)
-        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=batch.graph.num_seeds)
+        prediction = self._predict(batch)
+        loss = self.task.loss(prediction, batch.seeds)
+        if processes.count() > 1:
+            loss, value = self._of_all(loss, self.task.loss_weight(prediction, batch.seeds), batch)
+        else:
+            value = loss
+        self.log("train_loss", value, on_step=False, on_epoch=True, batch_size=batch.graph.num_step_seeds)
         return loss
+
+    def _of_all(self, loss: Tensor, weight: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The part of this process in the loss over the seeds of all processes, and that loss.
+
+        Gradients are averaged over processes, so the mean of the parts is the whole.
+        """
+        weight = weight.to(loss.dtype) * batch.counts
+        part = loss * weight / processes.total(weight).clamp(min=1e-12)
+        return part * processes.count(), processes.total(part)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Collect what the score needs."""
         prediction = self._predict(batch)
-        self._outcomes.append(outcome_of(self.task, prediction, batch))
+        if batch.counts:
+            self._outcomes.append(outcome_of(self.task, prediction, batch))
 
     def _predict(self, batch: Batch) -> Any:
         with autocast(self.device.type, self.precision):
@@ -93,7 +110,7 @@ class NodeModule(lightning.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Score the whole part at once: a mean of batch scores would depend on the batches."""
-        for name, value in self.task.score(concatenate(self._outcomes)).items():
+        for name, value in self.task.score(concatenate(processes.in_turn(self._outcomes))).items():
             self.log(f"val_{name}", value)
         self._outcomes.clear()
 

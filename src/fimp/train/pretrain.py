@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fimp.models.registry import ModelChoice
 from fimp.tasks.base import Network, Task
+from fimp.train import processes
 from fimp.train.callbacks import Clock, MetricsFile, Report
 from fimp.train.checkpoint import load_tree, load_weights, save_tree
 from fimp.train.loader import Batch, pretraining_loader, sampler_for
@@ -66,13 +67,15 @@ class PretrainingModule(NodeModule):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed masks and dropout per step, apart from those of the phase that follows."""
-        torch.manual_seed(self.task.seed * 1_000_003 + self.global_step + 2**40)
+        torch.manual_seed(self.task.seed * 1_000_003 + self.global_step + 2**40 + processes.rank() * 2**41)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Self-supervised loss of a batch of seeds."""
         with autocast(self.device.type, self.precision):
-            loss = self.network.pretraining_loss(batch.inputs, batch.graph)
-        self.log("pretraining_loss", loss, on_step=False, on_epoch=True, batch_size=batch.graph.num_seeds)
+            loss = value = self.network.pretraining_loss(batch.inputs, batch.graph)
+        if processes.count() > 1:
+            loss, value = self._of_all(loss, torch.tensor(float(batch.graph.num_seeds), device=loss.device), batch)
+        self.log("pretraining_loss", value, on_step=False, on_epoch=True, batch_size=batch.graph.num_step_seeds)
         return loss
 
 
@@ -125,8 +128,9 @@ def pretrain(
         loader = pretraining_loader(task, sampler, plan.batch_size)
         run_trainer(trainer, module, loader, checkpoint=last if resume and last.exists() else None)
     result = Pretrained(trainer.global_step, module.spent_seconds)
-    save_tree({"state_dict": network.state_dict(), "steps": result.steps, "seconds": result.seconds}, done)
-    last.unlink(missing_ok=True)
+    if processes.leads():
+        save_tree({"state_dict": network.state_dict(), "steps": result.steps, "seconds": result.seconds}, done)
+        last.unlink(missing_ok=True)
     return result
 
 

@@ -17,6 +17,7 @@ from fimp.errors import FIMPError
 from fimp.models.checkpoints import FileMark
 from fimp.models.registry import Hyperparameters, ModelChoice, resolve
 from fimp.tasks.base import Network, Task, TaskKind, known_tasks
+from fimp.train import processes
 from fimp.train.fit import TrainOptions
 
 #: Weights of a finished run, within its folder.
@@ -43,6 +44,8 @@ class RunConfig:
         Seed of split, draws and weights.
     threads
         Threads of a run on a CPU: sums are rounded differently by another number of them.
+    processes
+        Processes that train together, each with a batch of its own.
     planned_steps, steps, pretraining_steps
         Where a time budget put the end of the schedule, and the steps it let the run take; None where
         no budget interfered.
@@ -61,6 +64,7 @@ class RunConfig:
     planned_steps: int | None = None
     steps: int | None = None
     pretraining_steps: int | None = None
+    processes: int = field(default_factory=processes.count)
     version: str = field(default_factory=lambda: fimp.__version__)
 
     @property

@@ -15,8 +15,10 @@ import torch
 from torch import Tensor
 
 from fimp.errors import FIMPError
+from fimp.tasks.base import Task
+from fimp.train import processes
 from fimp.train.checkpoint import load_tree, save_tree
-from fimp.train.fit import fit, outcomes
+from fimp.train.fit import Fitted, fit, outcomes
 from fimp.train.pretrain import PRETRAINED
 from fimp.train.runs import WEIGHTS, RunConfig, weights_tree, write_json
 
@@ -68,7 +70,8 @@ class Run:
             The run's entry in ``results.json``.
         """
         config, folder = self.config, self.folder
-        config.save(folder)
+        if processes.leads():
+            config.save(folder)
         begun = time.monotonic()
         with threads(config.threads):
             task = config.make_task(config.read())
@@ -89,6 +92,13 @@ class Run:
             "seconds": round(time.monotonic() - begun, 3),
             "peak_memory_mb": round(fitted.peak_memory_mb, 1),
         }
+        if processes.leads():
+            self._write(task, fitted, outcome, result)
+        return result
+
+    def _write(self, task: Task, fitted: Fitted, outcome: tuple[Tensor, ...], result: dict[str, Any]) -> None:
+        """Write everything but the configuration, and remove what only going on with the run would need."""
+        config, folder = self.config, self.folder
         save_tree(weights_tree(task, fitted.network, fitted.epochs, task.data.reference), folder / WEIGHTS)
         save_tree({"statistics": torch.from_numpy(task.node_statistics(outcome))}, folder / STATISTICS)
         shown = task.example(outcome)
@@ -99,7 +109,6 @@ class Run:
         write_json(folder / "results.json", result)
         for name in ("last.safetensors", PRETRAINED):
             (folder / "checkpoints" / name).unlink(missing_ok=True)
-        return result
 
 
 def finished(folder: Path) -> dict[str, Any] | None:
@@ -146,6 +155,10 @@ def side_by_side(jobs: int | None, most: int, accelerator: str) -> tuple[int, in
     """
     if jobs is not None and jobs < 1:
         raise FIMPError(f"--jobs: {jobs} is below 1; use 2, for instance")
+    if processes.count() > 1:
+        if jobs not in (None, 1):
+            raise FIMPError(f"--jobs: {jobs}, but processes that torchrun started do one run at a time; leave it out")
+        return 1, max(1, available_cores() // int(os.environ["LOCAL_WORLD_SIZE"]))
     cores = available_cores()
     count = jobs if jobs is not None else 1 if accelerator == "cuda" else cores
     count = max(1, min(count, most))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import warnings
 from collections.abc import Sequence
@@ -11,9 +12,11 @@ from pathlib import Path
 
 import lightning
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.trainer.states import TrainerStatus
 from torch.utils.data import DataLoader
 
+from fimp.train import processes
 from fimp.train.checkpoint import SafeCheckpointIO
 from fimp.train.module import NodeModule
 
@@ -36,9 +39,14 @@ def make_trainer(
     validate_every
         Epochs between validations.
     """
+    together = processes.count() > 1
     return lightning.Trainer(
         accelerator="gpu" if accelerator == "cuda" else "cpu",
-        devices=1,
+        devices=int(os.environ["LOCAL_WORLD_SIZE"]) if together else 1,
+        num_nodes=int(os.environ["GROUP_WORLD_SIZE"]) if together else 1,
+        # Models may leave weights out of a step, and processes start equal and stay so.
+        strategy=DDPStrategy(find_unused_parameters=True, broadcast_buffers=False) if together else "auto",
+        use_distributed_sampler=False,
         max_epochs=epochs,
         gradient_clip_val=1.0,
         deterministic="warn",

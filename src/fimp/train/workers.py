@@ -15,6 +15,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any, Generic, Protocol, TypeVar
 
 from fimp.errors import FIMPError
+from fimp.train import processes
 
 #: Seconds that interrupted workers get to finish what they write.
 _GRACE = 20.0
@@ -188,7 +189,8 @@ def run_all(
     if count <= 1:
         for job in waiting:
             begin(job)
-            yield job, job.run(functools.partial(advance, job))
+            advance_job = functools.partial(advance, job)
+            yield job, processes.hand_out(job, advance_job)
         return
     workers: Workers[J] = Workers(count)
     more = True

@@ -55,6 +55,8 @@ def check(out: Path, lr: float, seed: int) -> None:
 def pretrain(out: Path, settings: dict[str, Any], said: str, notes: Sequence[str], train: Train) -> None:
     """Pretrain in a hidden folder beside ``out`` until the model is there; the same command goes on with it.
 
+    Of several processes, all train, and the first does everything else.
+
     Parameters
     ----------
     out
@@ -71,11 +73,16 @@ def pretrain(out: Path, settings: dict[str, Any], said: str, notes: Sequence[str
     FIMPError
         If an interrupted run has other settings, or nothing can be written.
     """
+    from fimp.train import processes
+
+    work = out.with_name(f".{out.name}.pretraining")
+    if not processes.leads():
+        train(work, resume=True)
+        return
     console = _console()
     console.print(said, highlight=False, markup=False, soft_wrap=True)
     for note in notes:
         console.print(f"  {note}", style="dim", highlight=False, markup=False, soft_wrap=True)
-    work = out.with_name(f".{out.name}.pretraining")
     _same_settings(work, settings)
     try:
         with bar("pretraining") as listener:

@@ -73,6 +73,10 @@ class MaskedPretraining(Task):
         """Mean squared error of the hidden tokens."""
         return (prediction.predicted - prediction.target)[prediction.mask].square().mean()
 
+    def loss_weight(self, prediction: Filled, inputs: Any) -> Tensor:
+        """Number of hidden tokens."""
+        return prediction.mask.sum()
+
     def outcome(self, prediction: Filled, inputs: Any) -> tuple[Tensor, ...]:
         """Seed; number, sum and sum of squares of its hidden values; its squared error."""
         hidden = prediction.mask[:, :, None]

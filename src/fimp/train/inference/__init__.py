@@ -1,0 +1,1 @@
+"""Layers over all nodes of large graphs in bounded memory."""
