@@ -188,7 +188,7 @@ def test_a_crop_without_coordinates_is_contiguous_in_expression(small_adata):
     del small_adata.obsm["spatial"]
     assert load_cells(small_adata, CellOptions(fraction=0.5)).num_nodes == 15
     # A single gene has no principal components to spare.
-    assert load_cells(small_adata[:, :1].copy(), CellOptions(fraction=0.5)).num_nodes == 15
+    assert load_cells(small_adata[:, :1].copy(), CellOptions(fraction=0.5, min_counts=0)).num_nodes == 15
 
 
 def test_a_crop_that_holds_only_zeros_is_refused(small_adata):
@@ -213,3 +213,25 @@ def test_real_tissue(file, shape, dimensions, counts):
     assert (data.scale is not None) == counts
     assert data.edge_index.size(1) == 8 * data.num_nodes
     assert torch.isfinite(data.x.values()).all()
+
+
+def test_cells_of_few_counts_stay_in_the_graph_and_say_nothing(small_adata):
+    adata = small_adata.copy()
+    counts = adata.X.toarray() if sparse.issparse(adata.X) else np.array(adata.X)
+    counts[3] = 0
+    counts[3, 0] = 2
+    adata.X = sparse.csr_matrix(counts)
+    data, kept = load_cells(adata), load_cells(adata, CellOptions(min_counts=0))
+    assert "1 cells of fewer than 10 counts" in notes(data)
+    assert "fewer than" not in notes(kept)
+    assert torch.equal(data.edge_index, kept.edge_index)
+    assert to_scipy(data.x)[3].nnz == 0
+    assert to_scipy(kept.x)[3].nnz == 1
+    # The one whose value would have been the largest of all.
+    assert to_scipy(kept.x).max() == to_scipy(kept.x)[3].max()
+
+
+def test_all_cells_of_few_counts_are_refused_but_a_trained_model_reads_them(small_adata):
+    refused(small_adata, CellOptions(min_counts=10**6), "1000000 counts or more", "--min-counts")
+    reference = load_cells(small_adata).reference
+    assert load_cells(small_adata[:1], CellOptions(min_counts=10**6), reference=reference).x.to_dense().sum() == 0

@@ -9,7 +9,7 @@ from scipy import sparse
 
 from fimp.data import matrix as module
 from fimp.data.h5ad import read_h5ad
-from fimp.data.matrix import median_total, normalize_counts, read_matrix, to_csr
+from fimp.data.matrix import median_total, normalize_counts, read_matrix, silence, to_csr
 from fimp.errors import FIMPError
 
 FORMS = {
@@ -317,3 +317,15 @@ def test_a_reader_of_other_values_does_not_look_for_counts(small_adata):
     small_adata.X = np.log1p(small_adata.X.toarray())
     assert read_matrix(small_adata, None, "x").source == "layers['counts']"
     assert read_matrix(small_adata, None, "x", prefer_counts=False).source == "X"
+
+
+def test_cells_of_few_counts_are_silenced_and_no_others():
+    counts = sparse.csr_matrix(np.array([[9.0, 0.0], [4.0, 6.0], [0.0, 0.0], [1.0, 2.0]]))
+    out, few = silence(counts, 10)
+    assert few == 2
+    assert out.toarray().tolist() == [[0, 0], [4, 6], [0, 0], [0, 0]]
+    assert out.nnz == 2
+    assert counts.nnz == 5
+    # Where genes are missing, the totals that they are part of decide.
+    assert silence(counts, 10, np.array([50.0, 10.0, 0.0, 10.0]))[1] == 0
+    assert silence(counts, 0)[1] == 0

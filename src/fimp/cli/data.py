@@ -31,6 +31,7 @@ def info(
     graph: Annotated[str, typer.Option(help="auto, knn, radius, delaunay or expression.")] = "auto",
     neighbors: Annotated[int, typer.Option(help="Neighbours per cell.")] = 8,
     genes: Annotated[int, typer.Option(help="Number of genes kept, the most variable.")] = 1000,
+    min_counts: Annotated[int, typer.Option(help="Cells of fewer counts say nothing; they stay in the graph.")] = 10,
     section: Annotated[
         str | None, typer.Option(help="Column of obs with sections, or none; recognised by default.")
     ] = None,
@@ -44,7 +45,7 @@ def info(
     from fimp.data.labels import label_candidates
     from fimp.data.reading import open_source
 
-    options = CellOptions(layer, spatial_key, graph, neighbors, genes=genes, section=section)
+    options = CellOptions(layer, spatial_key, graph, neighbors, genes=genes, section=section, min_counts=min_counts)
     with open_source(file) as (adata, name):
         data = load_cells(adata, options, name=name)
         labels = [f"{column} ({count})" for column, count in label_candidates(adata.obs).items()]

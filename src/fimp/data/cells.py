@@ -17,7 +17,7 @@ from fimp.data.cell_graph import CellGraph, CellReference, to_scipy, to_torch
 from fimp.data.genes import most_variable
 from fimp.data.joining import join_cells, stems
 from fimp.data.labels import classes_of, known_classes
-from fimp.data.matrix import median_total, normalize_counts
+from fimp.data.matrix import median_total, normalize_counts, silence
 from fimp.data.neighbors import neighbor_edges
 from fimp.data.options import CellOptions
 from fimp.data.reading import Cells, open_source, read_cells
@@ -91,10 +91,25 @@ def load_cells(
             in_memory = not isinstance(one, (str, Path))
             label = stem if several and in_memory else own_name
             parts.append(read_cells(adata, options, label if several or name is None else name, stem, reference))
-    cells = join_cells(parts, options.graph)
+    cells = _without_few(join_cells(parts, options.graph), options, new=reference is None)
     if name is not None:
         cells = replace(cells, name=name)
     return _known(cells, options, reference) if reference is not None else _new(cells, options, known)
+
+
+def _without_few(cells: Cells, options: CellOptions, new: bool) -> Cells:
+    """Cells of fewer than ``min_counts`` counts as empty ones."""
+    if not cells.is_counts:
+        return cells
+    values, few = silence(cells.values, options.min_counts, cells.total)
+    if not few:
+        return cells
+    if new and values.nnz == 0:
+        raise FIMPError(
+            f"{cells.name}: no cell has {options.min_counts} counts or more; use a smaller --min-counts, or 0"
+        )
+    note = f"{few:,} cells of fewer than {options.min_counts} counts say nothing; they stay in the graph (--min-counts)"
+    return replace(cells, values=values, notes=(*cells.notes, note))
 
 
 def _new(

@@ -41,6 +41,8 @@ class CellOptions:
         crop does not see.
     vocabulary
         Folder of a foundation model: only genes that it knows are read (:func:`fimp.tasks.cells.read_cells`).
+    min_counts
+        Cells of fewer counts say nothing (:func:`fimp.data.matrix.silence`). They stay in the graph.
     """
 
     layer: str | None = None
@@ -54,6 +56,7 @@ class CellOptions:
     label: str | None = None
     outside: bool = False
     vocabulary: str | None = None
+    min_counts: int = 10
 
     def __post_init__(self) -> None:
         if self.graph not in GRAPHS:
@@ -64,6 +67,8 @@ class CellOptions:
             raise FIMPError(f"--fraction: {self.fraction} is outside (0, 1]; use 0.05, for instance")
         if self.outside and self.fraction == 1.0:
             raise FIMPError("--outside: no cell is outside a crop of all cells; use 0.05, for instance")
+        if self.min_counts < 0:
+            raise FIMPError(f"--min-counts: {self.min_counts} is below 0; use 10, or 0 to take cells as they are")
         if self.genes < 1:
             raise FIMPError(f"--genes: {self.genes} is below 1; use 1000, for instance")
         # A single name, and the list that a configuration file gives back.

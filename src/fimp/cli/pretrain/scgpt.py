@@ -27,6 +27,7 @@ def scgpt(
     spatial_key: cells.SpatialKey = "spatial",
     section: cells.Section = None,
     genes: cells.Genes = 1000,
+    min_counts: cells.MinCounts = 10,
     tokens: cells.Tokens = 50,
     mask_ratio: Annotated[float, typer.Option(help="Share of a cell's tokens whose value is hidden.")] = 0.8,
     dim: running.Dim = 64,
@@ -64,6 +65,7 @@ def scgpt(
         fraction=1.0 if outside is None else outside,
         section=section,
         outside=outside is not None,
+        min_counts=min_counts,
     )
     size = ScGPTSize(dim, layers, heads, hidden, dropout)
     task = ExpressionOptions(tokens=tokens, mask_ratio=mask_ratio)

@@ -16,6 +16,7 @@ SpatialKey = Annotated[str, typer.Option(help="Key of the coordinates in obsm.")
 Graph = Annotated[str, typer.Option(help="auto, knn, radius, delaunay, expression or none.")]
 Neighbors = Annotated[int, typer.Option(help="Neighbours per cell.")]
 Genes = Annotated[int, typer.Option(help="Number of genes kept, the most variable.")]
+MinCounts = Annotated[int, typer.Option(help="Cells of fewer counts say nothing; they stay in the graph.")]
 Section = Annotated[str | None, typer.Option(help="Column of obs with sections, or none; recognised by default.")]
 TestSection = Annotated[list[str] | None, typer.Option(help="Section that is held out for testing; may be repeated.")]
 Vocabulary = Annotated[

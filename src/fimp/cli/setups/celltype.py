@@ -20,6 +20,7 @@ def setup(
     graph: cells.Graph = "auto",
     neighbors: cells.Neighbors = 8,
     genes: cells.Genes = 1000,
+    min_counts: cells.MinCounts = 10,
     section: cells.Section = None,
     test_section: cells.TestSection = None,
     vocabulary: cells.Vocabulary = None,
@@ -44,6 +45,7 @@ def setup(
             tuple(test_section or ()),
             label,
             vocabulary=vocabulary,
+            min_counts=min_counts,
         ),
         CellTypeOptions(tokens=tokens, split=split, class_weights=class_weights),
     )

@@ -19,6 +19,7 @@ def setup(
     graph: cells.Graph = "auto",
     neighbors: cells.Neighbors = 8,
     genes: cells.Genes = 1000,
+    min_counts: cells.MinCounts = 10,
     section: cells.Section = None,
     test_section: cells.TestSection = None,
     vocabulary: cells.Vocabulary = None,
@@ -43,6 +44,7 @@ def setup(
             section,
             tuple(test_section or ()),
             vocabulary=vocabulary,
+            min_counts=min_counts,
         ),
         ExpressionOptions(tokens=tokens, zeros=zeros, split=split, normalize=normalize),
     )
