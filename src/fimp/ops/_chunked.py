@@ -1,28 +1,39 @@
 """Edge attention in bounded chunks, with a hand-written backward pass that recomputes.
 
-Edges are grouped by destination: the scores of a node's queries against the tokens of *all* its sources are one
-matrix product, the softmax runs over each source's part of it, and the product with the values sums over sources
-for free. Queries are therefore gathered once per node and not once per edge, and nothing is scattered in the
-forward pass. Neither pass holds more than one chunk of edges.
+1. Edges are grouped around the nodes of one side (:mod:`fimp.ops._blocks`). Scores of a source's tokens against the
+   queries of *all* its destinations are one matrix product, and what comes back to the source is summed by another;
+   or the same with sides exchanged, where nodes hear many but are heard by few.
+2. Softmax needs no maximum where the lengths of queries and keys bound the scores, and where it can be, it is divided
+   by its sums after the product with the values, which are fewer (:mod:`fimp.ops._part`).
+3. Heads of large problems are computed by threads of their own (:mod:`fimp.ops._threads`), each one head at a time.
+   They share nothing but what they read: results do not depend on the number of threads.
+
+Neither pass holds more than a chunk of edges per thread, and some copies of what nodes have.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-#: Elements of the largest tensor of a chunk. 2**20 floats are 4 MiB, so that a chunk's scores, their gradient
-#: and the gathered keys and values stay in a usual last-level cache.
-ELEMENTS_PER_CHUNK = 2**20
+from fimp.ops._blocks import Block, blocks
+from fimp.ops._part import LOG2E, Part, by_heads, prepare
+from fimp.ops._threads import in_parallel
+
+#: Elements of the largest tensor of a chunk. 2**18 floats are 1 MiB: scores, their gradient and the gathered tokens
+#: stay in usual caches, and operators still take long compared with calling them.
+ELEMENTS_PER_CHUNK = 2**18
+#: Multiplications of one product, over all edges and heads, that are worth threads of our own.
+_WORTH_THREADS = 2**26
 
 
 def edges_per_chunk(heads: int, tokens: int, source_tokens: int, width: int) -> int:
     """Number of edges of which no tensor exceeds :data:`ELEMENTS_PER_CHUNK`, at least one."""
-    return max(1, ELEMENTS_PER_CHUNK // max(1, heads * source_tokens * max(tokens, width)))
+    largest = max(tokens * source_tokens, max(tokens, source_tokens) * width)
+    return max(1, ELEMENTS_PER_CHUNK // max(1, heads * largest))
 
 
 def weighted_sum(
@@ -46,130 +57,39 @@ def weighted_sum(
     chunk
         Edges per chunk; chosen by shape by default.
     """
+    heads, tokens, source_tokens = query.size(1), query.size(2), key.size(2)
+    width = max(query.size(3), value.size(3))
+    multiplications = src.numel() * heads * tokens * source_tokens * width
+    together = 1 if query.device.type == "cpu" and multiplications >= _WORTH_THREADS else max(1, heads)
     if chunk is None:
-        chunk = edges_per_chunk(query.size(1), query.size(2), key.size(2), max(query.size(3), value.size(3)))
-    # Heads first: rows (head, node) of one matrix are then gathered by one index, without a transposed copy.
-    # Queries are scaled, not scores, of which there are more.
-    heads_first = [tensor.transpose(0, 1).contiguous() for tensor in (query * scale, key, value)]
-    out: Tensor = _WeightedSum.apply(*heads_first, weight, src, dst, key_mask, dropout, chunk)
-    return out.transpose(0, 1)
+        chunk = edges_per_chunk(together, tokens, source_tokens, width)
+    edge_index = torch.stack([src, dst])
+    if key_mask is not None or not source_tokens:
+        # Sources without a real token send nothing, and there is nothing that their softmax could be.
+        sends = torch.zeros_like(src, dtype=torch.bool) if key_mask is None else key_mask.any(-1)[src]
+        edge_index, weight = edge_index[:, sends], None if weight is None else weight[sends]
+    # Drawn from torch's global generator, so that torch.manual_seed governs dropout here too.
+    seed = int(torch.randint(2**61, ())) if dropout > 0.0 else 0
+    plan = _Plan(blocks(edge_index, key.size(0), query.size(0), chunk), together, scale, dropout, seed)
+    out: Tensor = _WeightedSum.apply(query, key, value, weight, key_mask, plan)
+    return out
 
 
-class _Group(NamedTuple):
-    """Destinations of a chunk and their in-edges, padded to the same number n per destination.
+class _Plan(NamedTuple):
+    """What both passes need besides tensors; ``together`` heads are computed at once."""
 
-    Attributes
-    ----------
-    dst
-        ``[B]``.
-    edge
-        Which edge, ``[B, n]``; 0 where padded.
-    real
-        ``[B, n]``, or None if nothing is padded.
-    """
+    groups: list[Block]
+    together: int
+    scale: float
+    dropout: float
+    seed: int
 
-    dst: Tensor
-    edge: Tensor
-    real: Tensor | None
+    def heads(self, index: int) -> slice:
+        return slice(index * self.together, (index + 1) * self.together)
 
-
-def _groups(dst: Tensor, chunk: int) -> Iterator[_Group]:
-    """Split edges into groups of at most ``chunk``; a node with more in-edges comes in several groups."""
-    edges = dst.numel()
-    if edges == 0:
-        return
-    order = dst.argsort(stable=True)
-    ordered = dst[order]
-    position = torch.arange(edges, device=dst.device)
-    fresh = torch.ones_like(ordered, dtype=torch.bool)
-    fresh[1:] = ordered[1:] != ordered[:-1]
-    within = position - position.masked_fill(~fresh, 0).cummax(0).values
-    start = ((within % chunk) == 0).nonzero().flatten()
-    size = torch.diff(start, append=torch.full_like(start[:1], edges))
-    # Destinations of similar degree go together, so that little is padded.
-    size, rank = size.sort(descending=True, stable=True)
-    start = start[rank]
-    sizes, first = size.tolist(), 0
-    while first < len(sizes):
-        width = sizes[first]
-        rows = slice(first, first + max(1, chunk // width))
-        place = start[rows, None] + torch.arange(width, device=dst.device)
-        real = None
-        if sizes[min(rows.stop, len(sizes)) - 1] < width:
-            real = torch.arange(width, device=dst.device) < size[rows, None]
-            place = place.masked_fill(~real, 0)
-        yield _Group(ordered[start[rows]], order[place], real)
-        first = rows.stop
-
-
-class _Chunk:
-    """What one group gathers and computes, alike in the forward and the backward pass.
-
-    Shapes: H heads, B destinations, n edges of each, S source tokens, T query tokens.
-    """
-
-    def __init__(self, ctx: Any, tensors: tuple[Any, ...], index: int, group: _Group) -> None:
-        query, key, value, src, key_mask, weight = tensors
-        self.group, self.heads, self.nodes = group, key.size(0), key.size(1)
-        self.width = group.edge.size(1)
-        self.src = src[group.edge]
-        self.dst_rows = _rows(group.dst, self.heads, query.size(1))
-        self.src_rows = _rows(self.src.flatten(), self.heads, self.nodes)
-        self.query = query.flatten(0, 1).index_select(0, self.dst_rows)
-        self.key, self.value = (self._gather(tensor) for tensor in (key, value))
-        scores = torch.matmul(self.query, self.key.transpose(1, 2))
-        self.probability = self._softmax(scores.view(self.heads, -1, query.size(2), self.width, key.size(2)), key_mask)
-        self.weight = self._weight(weight, key_mask)
-        self.keep: Tensor | None = None
-        if ctx.dropout > 0.0:
-            generator = torch.Generator(query.device).manual_seed(ctx.seed + index)
-            noise = torch.rand(self.probability.shape, generator=generator, device=query.device)
-            self.keep = (noise >= ctx.dropout).to(query.dtype).div_(1.0 - ctx.dropout)
-
-    def _gather(self, tensor: Tensor) -> Tensor:
-        """Tokens of all sources of a destination in a row: ``[H * B, n * S, d]``."""
-        rows = tensor.flatten(0, 1).index_select(0, self.src_rows)
-        return rows.view(self.heads * len(self.group.dst), -1, tensor.size(-1))
-
-    def _softmax(self, scores: Tensor, key_mask: Tensor | None) -> Tensor:
-        """Softmax over each source's tokens, in place: ``[H, B, T, n, S]``."""
-        if key_mask is not None:
-            hidden = ~key_mask[self.src][None, :, None]
-            # Finite, so that a source without any real token gives no NaN; its weight is zero.
-            scores.masked_fill_(hidden, torch.finfo(scores.dtype).min)
-        return scores.softmax(-1) if scores.size(-1) else scores
-
-    def _weight(self, weight: Tensor | None, key_mask: Tensor | None) -> Tensor | None:
-        """Weight of each message ``[1, B, n, 1, 1]``, zero where none is sent; None if all are one."""
-        out = None if weight is None else weight[self.group.edge]
-        for sent in (self.group.real, None if key_mask is None else key_mask.any(-1)[self.src]):
-            if sent is not None:
-                out = sent.to(self.query.dtype) if out is None else out * sent
-        return None if out is None else out[None, :, :, None, None]
-
-    def attention(self) -> Tensor:
-        """Probabilities after dropout."""
-        return self.probability if self.keep is None else self.probability * self.keep
-
-    def weighted(self, tokens: Tensor) -> Tensor:
-        """Tokens of sources ``[H * B, n * S, d]`` times the messages' weights.
-
-        There are fewer of these numbers than of scores, which is why weights are applied to them.
-        """
-        if self.weight is None:
-            return tokens
-        return (tokens.view(self.heads, -1, self.width, self.probability.size(-1), tokens.size(-1)) * self.weight).view(
-            tokens.shape
-        )
-
-    def flat(self, tensor: Tensor) -> Tensor:
-        """``[H, B, T, n, S]`` as matrices ``[H * B, T, n * S]``."""
-        return tensor.reshape(self.query.size(0), self.query.size(1), -1)
-
-
-def _rows(nodes: Tensor, heads: int, count: int) -> Tensor:
-    """Rows (head, node) of a ``[heads * count, ...]`` matrix for every head and the given nodes."""
-    return (torch.arange(heads, device=nodes.device)[:, None] * count + nodes[None]).flatten()
+    def keep(self, part: Part, index: int, head: int, heads: int) -> Tensor | None:
+        """Dropout of block ``index``, of heads from ``head`` on."""
+        return part.keep(self.dropout, self.seed + index * heads, head) if self.dropout > 0.0 else None
 
 
 class _WeightedSum(torch.autograd.Function):
@@ -180,50 +100,101 @@ class _WeightedSum(torch.autograd.Function):
         key: Tensor,
         value: Tensor,
         weight: Tensor | None,
-        src: Tensor,
-        dst: Tensor,
         key_mask: Tensor | None,
-        dropout: float,
-        chunk: int,
+        plan: _Plan,
     ) -> Tensor:
-        ctx.dropout, ctx.chunk = dropout, chunk
-        # Drawn from torch's global generator, so that torch.manual_seed governs dropout here too.
-        ctx.seed = int(torch.randint(2**62, ())) if dropout > 0.0 else 0
-        ctx.save_for_backward(query, key, value, src, key_mask, weight, dst)
-        out = query.new_zeros(query.shape[:-1] + value.shape[-1:])
-        for index, group in enumerate(_groups(dst, chunk)):
-            part = _Chunk(ctx, (query, key, value, src, key_mask, weight), index, group)
-            message = torch.matmul(part.flat(part.attention()), part.weighted(part.value))
-            out.flatten(0, 1).index_add_(0, part.dst_rows, message)
+        ctx.save_for_backward(query, key, value, weight, key_mask)
+        ctx.plan = plan
+        out = _token_major(value, query.size(0), query.size(2))
+
+        def work(index: int) -> None:
+            heads = plan.heads(index)
+            inputs = prepare(query[:, heads], key[:, heads], value[:, heads], key_mask, weight, plan.scale)
+            total = inputs.query.new_zeros(*inputs.query.shape[:3], value.size(3))
+            for number, block in enumerate(plan.groups):
+                part = Part(inputs, block)
+                _send(part, plan.keep(part, number, heads.start, query.size(1)), total)
+            out[:, heads] = total[:, :-1].transpose(0, 1)
+
+        with torch.autocast(query.device.type, enabled=False):
+            in_parallel(work, -(-query.size(1) // plan.together))
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
-        query, key, value, src, key_mask, weight, dst = ctx.saved_tensors
-        grads = [torch.zeros_like(tensor) for tensor in (query, key, value)]
-        grad_query, grad_key, grad_value = (grad.flatten(0, 1) for grad in grads)
-        grad_weight = torch.zeros_like(weight) if ctx.needs_input_grad[3] else None
-        grad_out = grad_out.contiguous().flatten(0, 1)
-        for index, group in enumerate(_groups(dst, ctx.chunk)):
-            part = _Chunk(ctx, (query, key, value, src, key_mask, weight), index, group)
-            grad_message = grad_out.index_select(0, part.dst_rows)
-            to_value = torch.matmul(part.flat(part.attention()).transpose(1, 2), grad_message)
-            grad_value.index_add_(0, part.src_rows, part.weighted(to_value).view(-1, *value.shape[2:]))
-            if grad_weight is not None:
-                # What a message is worth to its weight: the product of what its values are given and what they are.
-                of_edge = (to_value * part.value).view(part.heads, *group.edge.shape, -1).sum((0, 3))
-                if group.real is not None:
-                    of_edge = of_edge.masked_fill(~group.real, 0.0)
-                if key_mask is not None:
-                    of_edge = of_edge * key_mask.any(-1)[part.src]
-                grad_weight.index_add_(0, group.edge.flatten(), of_edge.flatten())
-            grad = torch.matmul(grad_message, part.weighted(part.value).transpose(1, 2)).view_as(part.probability)
-            if part.keep is not None:
-                grad = grad.mul_(part.keep)
-            grad = torch.ops.aten._softmax_backward_data(grad, part.probability, -1, grad.dtype)
-            scores = part.flat(grad)
-            grad_query.index_add_(0, part.dst_rows, torch.matmul(scores, part.key))
-            to_key = torch.matmul(scores.transpose(1, 2), part.query)
-            grad_key.index_add_(0, part.src_rows, to_key.view(-1, *key.shape[2:]))
-        return (*grads, grad_weight, None, None, None, None, None)
+        query, key, value, weight, key_mask = ctx.saved_tensors
+        plan: _Plan = ctx.plan
+        grads = [_token_major(tensor, tensor.size(0), tensor.size(2)) for tensor in (query, key, value)]
+        of_weight = None
+        if ctx.needs_input_grad[3]:
+            of_weight = query.new_zeros(
+                query.size(1), len(weight) + 1, dtype=torch.promote_types(query.dtype, torch.float32)
+            )
+
+        def work(index: int) -> None:
+            heads = plan.heads(index)
+            inputs = prepare(query[:, heads], key[:, heads], value[:, heads], key_mask, weight, plan.scale)
+            grad = by_heads(grad_out[:, heads])
+            totals = (torch.zeros_like(inputs.query), torch.zeros_like(inputs.key), torch.zeros_like(inputs.value))
+            for number, block in enumerate(plan.groups):
+                part = Part(inputs, block)
+                keep = plan.keep(part, number, heads.start, query.size(1))
+                _return(part, keep, grad, totals, None if of_weight is None else of_weight[heads])
+            # Queries came scaled, and scores as powers of two.
+            for out, total, factor in zip(grads, totals, (plan.scale, 1.0 / LOG2E, 1.0), strict=True):
+                torch.mul(total[:, :-1].transpose(0, 1), factor, out=out[:, heads])
+
+        in_parallel(work, -(-query.size(1) // plan.together))
+        grad_weight = None if of_weight is None else of_weight[:, :-1].sum(0).to(weight.dtype)
+        return (*grads, grad_weight, None, None)
+
+
+def _token_major(tensor: Tensor, nodes: int, tokens: int) -> Tensor:
+    """Room for ``[N, H, T, d]`` in the order of ``[N, T, H d]``, which projections take and give without a copy."""
+    return tensor.new_empty(nodes, tokens, tensor.size(1), tensor.size(3)).transpose(1, 2)
+
+
+def _send(part: Part, keep: Tensor | None, total: Tensor) -> None:
+    """Add the messages of a block to ``total``, ``[h, N_dst + 1, T, d_v]``."""
+    attention = part.exponential if keep is None else part.exponential.mul_(keep)
+    share = part.reciprocal if part.weight is None else part.reciprocal.mul_(part.weight)
+    if part.sources > 1:
+        attention.mul_(share[:, :, None])
+    message = torch.matmul(part.rows_of(attention).transpose(1, 2), part.value)
+    if part.sources == 1:
+        # Every row of the product is of one source.
+        message.mul_(share.transpose(1, 2))
+    part.add_to(total, part.query_rows, message)
+
+
+def _return(
+    part: Part, keep: Tensor | None, grad: Tensor, totals: tuple[Tensor, ...], of_weight: Tensor | None
+) -> None:
+    """Add what a block gives back to queries, keys and values, and set what it gives to the weights of its edges."""
+    attention, reciprocal = part.exponential, part.reciprocal
+    of_message = part.gather(grad, part.query_rows)
+    if part.sources == 1:
+        of_message.mul_(reciprocal.transpose(1, 2))
+    else:
+        attention.mul_(reciprocal[:, :, None])
+    scores = torch.matmul(part.value, of_message.transpose(1, 2)).view_as(attention)
+    if keep is not None:
+        scores.mul_(keep)
+    # What a message is worth, by query token; both to the weight of its edge and to the sum in softmax.
+    worth = scores.mul_(attention).sum(2)
+    if of_weight is not None:
+        by_edge = worth.view(part.heads, part.count, part.sources, part.block.dst.size(1), -1).sum(-1)
+        of_weight.index_copy_(1, part.block.edge.flatten(), by_edge.flatten(1))
+    if part.sources == 1:
+        worth.mul_(reciprocal)
+    scores.addcmul_(attention, worth[:, :, None], value=-1)
+    if keep is not None:
+        attention.mul_(keep)
+    if part.weight is not None:
+        scores.mul_(part.weight[:, :, None])
+        attention.mul_(part.weight[:, :, None])
+    by_row = part.rows_of(scores)
+    part.add_to(totals[0], part.query_rows, torch.matmul(by_row.transpose(1, 2), part.key))
+    part.add_to(totals[1], part.key_rows, torch.matmul(by_row, part.query))
+    part.add_to(totals[2], part.key_rows, torch.matmul(part.rows_of(attention), of_message))
