@@ -29,7 +29,7 @@ class Block(NamedTuple):
     edge: Tensor
 
 
-def blocks(edge_index: Tensor, num_src: int, num_dst: int, chunk: int) -> list[Block]:
+def blocks(edge_index: Tensor, num_src: int, num_dst: int, chunk: int) -> tuple[bool, list[Block]]:
     """Split edges into blocks of at most ``chunk`` edges; a node with more edges comes in several blocks.
 
     They are gathered around the side that has fewer nodes with edges, since every such node takes part in one matrix
@@ -44,10 +44,17 @@ def blocks(edge_index: Tensor, num_src: int, num_dst: int, chunk: int) -> list[B
         Number of nodes of either side.
     chunk
         Edges per block, padding included, at least 1.
+
+    Returns
+    -------
+    by_source
+        Whether sources stand in the middle of blocks.
+    blocks
+        Every edge is in one of them.
     """
     src, dst = edge_index
     if src.numel() == 0:
-        return []
+        return True, []
     by_source = src.unique().numel() <= dst.unique().numel()
     centre, other, none = (src, dst, num_dst) if by_source else (dst, src, num_src)
     edges = centre.numel()
@@ -60,7 +67,7 @@ def blocks(edge_index: Tensor, num_src: int, num_dst: int, chunk: int) -> list[B
         around = other[edge]
         middle = centre[order[start], None]
         out.append(Block(middle, around, edge) if by_source else Block(around, middle, edge))
-    return out
+    return by_source, out
 
 
 def _rows(ordered: Tensor, chunk: int) -> list[tuple[Tensor, Tensor]]:

@@ -13,6 +13,7 @@ Neither pass holds more than a chunk of edges per thread, and some copies of wha
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -20,7 +21,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from fimp.ops._blocks import Block, blocks
-from fimp.ops._part import LOG2E, Part, by_heads, prepare
+from fimp.ops._nodes import Around, Middle, Nodes, Room
+from fimp.ops._part import LOG2E, Inputs, Part, bounded
 from fimp.ops._threads import in_parallel
 
 #: Elements of the largest tensor of a chunk. 2**18 floats are 1 MiB: scores, their gradient and the gathered tokens
@@ -70,7 +72,8 @@ def weighted_sum(
         edge_index, weight = edge_index[:, sends], None if weight is None else weight[sends]
     # Drawn from torch's global generator, so that torch.manual_seed governs dropout here too.
     seed = int(torch.randint(2**61, ())) if dropout > 0.0 else 0
-    plan = _Plan(blocks(edge_index, key.size(0), query.size(0), chunk), together, scale, dropout, seed)
+    by_source, groups = blocks(edge_index, key.size(0), query.size(0), chunk)
+    plan = _Plan(by_source, groups, together, scale, dropout, seed, bounded(query, key, scale))
     out: Tensor = _WeightedSum.apply(query, key, value, weight, key_mask, plan)
     return out
 
@@ -78,18 +81,46 @@ def weighted_sum(
 class _Plan(NamedTuple):
     """What both passes need besides tensors; ``together`` heads are computed at once."""
 
+    by_source: bool
     groups: list[Block]
     together: int
     scale: float
     dropout: float
     seed: int
+    bounded: bool
 
-    def heads(self, index: int) -> slice:
-        return slice(index * self.together, (index + 1) * self.together)
+    def inputs(
+        self, query: Tensor, key: Tensor, value: Tensor, weight: Tensor | None, key_mask: Tensor | None
+    ) -> Inputs:
+        """What blocks read of ``[N, h, T, d]``."""
+        to, of = self.sides
+        hidden = None if key_mask is None else torch.cat([~key_mask, torch.zeros_like(key_mask[:1])])
+        if weight is not None:
+            kind = torch.promote_types(weight.dtype, torch.float32)
+            weight = torch.cat([weight, torch.zeros_like(weight[:1])]).to(kind)
+        return Inputs(to(query, self.scale * LOG2E), of(key), of(value), hidden, weight, self.bounded)
 
-    def keep(self, part: Part, index: int, head: int, heads: int) -> Tensor | None:
-        """Dropout of block ``index``, of heads from ``head`` on."""
-        return part.keep(self.dropout, self.seed + index * heads, head) if self.dropout > 0.0 else None
+    @property
+    def sides(self) -> tuple[type[Middle | Around], type[Middle | Around]]:
+        """How destinations and sources are read."""
+        return (Around, Middle) if self.by_source else (Middle, Around)
+
+    @property
+    def totals(self) -> tuple[Callable[..., Nodes], Callable[..., Nodes]]:
+        """How what destinations and sources are given is added up."""
+        return (Around.total, Middle) if self.by_source else (Middle, Around.total)
+
+    def parts(self, inputs: Inputs, heads: slice, of: int) -> Iterator[tuple[Part, Tensor | None]]:
+        """All blocks, and what dropout multiplies attention with; ``of`` is how many heads there are."""
+        room = Room()
+        for index, block in enumerate(self.groups):
+            part = Part(inputs, block, min(heads.stop, of) - heads.start, room)
+            yield part, part.keep(self.dropout, self.seed + index * of + heads.start) if self.dropout > 0.0 else None
+
+    def run(self, work: Callable[[slice], None], heads: int) -> None:
+        """Call ``work`` for all heads."""
+        slices = [slice(first, first + self.together) for first in range(0, heads, self.together)]
+        in_parallel(lambda index: work(slices[index]), len(slices))
 
 
 class _WeightedSum(torch.autograd.Function):
@@ -105,96 +136,91 @@ class _WeightedSum(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(query, key, value, weight, key_mask)
         ctx.plan = plan
-        out = _token_major(value, query.size(0), query.size(2))
+        out = _zeros(query, value.size(3))
 
-        def work(index: int) -> None:
-            heads = plan.heads(index)
-            inputs = prepare(query[:, heads], key[:, heads], value[:, heads], key_mask, weight, plan.scale)
-            total = inputs.query.new_zeros(*inputs.query.shape[:3], value.size(3))
-            for number, block in enumerate(plan.groups):
-                part = Part(inputs, block)
-                _send(part, plan.keep(part, number, heads.start, query.size(1)), total)
-            out[:, heads] = total[:, :-1].transpose(0, 1)
+        def work(heads: slice) -> None:
+            inputs = plan.inputs(query[:, heads], key[:, heads], value[:, heads], weight, key_mask)
+            total = plan.totals[0](out[:, heads])
+            for part, keep in plan.parts(inputs, heads, query.size(1)):
+                _send(part, keep, total)
+            total.finish()
 
         with torch.autocast(query.device.type, enabled=False):
-            in_parallel(work, -(-query.size(1) // plan.together))
-        return out
+            plan.run(work, query.size(1))
+        return out.to(value.dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, weight, key_mask = ctx.saved_tensors
         plan: _Plan = ctx.plan
-        grads = [_token_major(tensor, tensor.size(0), tensor.size(2)) for tensor in (query, key, value)]
-        of_weight = None
-        if ctx.needs_input_grad[3]:
-            of_weight = query.new_zeros(
-                query.size(1), len(weight) + 1, dtype=torch.promote_types(query.dtype, torch.float32)
-            )
+        grads = [_zeros(tensor, tensor.size(3)) for tensor in (query, key, value)]
+        of_weight = None if weight is None else grads[0].new_zeros(query.size(1), len(weight) + 1)
 
-        def work(index: int) -> None:
-            heads = plan.heads(index)
-            inputs = prepare(query[:, heads], key[:, heads], value[:, heads], key_mask, weight, plan.scale)
-            grad = by_heads(grad_out[:, heads])
-            totals = (torch.zeros_like(inputs.query), torch.zeros_like(inputs.key), torch.zeros_like(inputs.value))
-            for number, block in enumerate(plan.groups):
-                part = Part(inputs, block)
-                keep = plan.keep(part, number, heads.start, query.size(1))
-                _return(part, keep, grad, totals, None if of_weight is None else of_weight[heads])
-            # Queries came scaled, and scores as powers of two.
-            for out, total, factor in zip(grads, totals, (plan.scale, 1.0 / LOG2E, 1.0), strict=True):
-                torch.mul(total[:, :-1].transpose(0, 1), factor, out=out[:, heads])
+        def work(heads: slice) -> None:
+            inputs = plan.inputs(query[:, heads], key[:, heads], value[:, heads], weight, key_mask)
+            grad = plan.sides[0](grad_out[:, heads])
+            # Queries came scaled, and scores are powers of two.
+            factors, (to, of) = (plan.scale, 1.0 / LOG2E, 1.0), plan.totals
+            totals = [
+                add(tensor[:, heads], factor) for add, tensor, factor in zip((to, of, of), grads, factors, strict=True)
+            ]
+            for part, keep in plan.parts(inputs, heads, query.size(1)):
+                _give_back(part, keep, grad, totals, None if of_weight is None else of_weight[heads])
+            for total in totals:
+                total.finish()
 
-        in_parallel(work, -(-query.size(1) // plan.together))
-        grad_weight = None if of_weight is None else of_weight[:, :-1].sum(0).to(weight.dtype)
-        return (*grads, grad_weight, None, None)
+        plan.run(work, query.size(1))
+        found = [grad.to(tensor.dtype) for grad, tensor in zip(grads, (query, key, value), strict=True)]
+        return (*found, None if of_weight is None else of_weight[:, :-1].sum(0).to(weight.dtype), None, None)
 
 
-def _token_major(tensor: Tensor, nodes: int, tokens: int) -> Tensor:
-    """Room for ``[N, H, T, d]`` in the order of ``[N, T, H d]``, which projections take and give without a copy."""
-    return tensor.new_empty(nodes, tokens, tensor.size(1), tensor.size(3)).transpose(1, 2)
+def _zeros(like: Tensor, width: int) -> Tensor:
+    """Zeros ``[N, H, T, width]``, in single precision at least, in the order of projections, ``[N, T, H width]``."""
+    nodes, heads, tokens = like.shape[:3]
+    kind = torch.promote_types(like.dtype, torch.float32)
+    return like.new_zeros(nodes, tokens, heads, width, dtype=kind).transpose(1, 2)
 
 
-def _send(part: Part, keep: Tensor | None, total: Tensor) -> None:
-    """Add the messages of a block to ``total``, ``[h, N_dst + 1, T, d_v]``."""
+def _send(part: Part, keep: Tensor | None, total: Nodes) -> None:
+    """Add the messages of a block to the total of destinations."""
     attention = part.exponential if keep is None else part.exponential.mul_(keep)
     share = part.reciprocal if part.weight is None else part.reciprocal.mul_(part.weight)
     if part.sources > 1:
         attention.mul_(share[:, :, None])
-    message = torch.matmul(part.rows_of(attention).transpose(1, 2), part.value)
+    message = part.product(attention.flatten(1, 2).transpose(1, 2), part.value, "given")
     if part.sources == 1:
         # Every row of the product is of one source.
         message.mul_(share.transpose(1, 2))
-    part.add_to(total, part.query_rows, message)
+    total.give(part.block.dst, message)
 
 
-def _return(
-    part: Part, keep: Tensor | None, grad: Tensor, totals: tuple[Tensor, ...], of_weight: Tensor | None
-) -> None:
+def _give_back(part: Part, keep: Tensor | None, grad: Nodes, totals: list[Nodes], of_weight: Tensor | None) -> None:
     """Add what a block gives back to queries, keys and values, and set what it gives to the weights of its edges."""
     attention, reciprocal = part.exponential, part.reciprocal
-    of_message = part.gather(grad, part.query_rows)
+    of_message = grad.take(part.block.dst, part.room, "of_message")
     if part.sources == 1:
         of_message.mul_(reciprocal.transpose(1, 2))
     else:
         attention.mul_(reciprocal[:, :, None])
-    scores = torch.matmul(part.value, of_message.transpose(1, 2)).view_as(attention)
+    scores = part.product(part.value, of_message.transpose(1, 2), "of_scores").view_as(attention)
     if keep is not None:
         scores.mul_(keep)
     # What a message is worth, by query token; both to the weight of its edge and to the sum in softmax.
     worth = scores.mul_(attention).sum(2)
     if of_weight is not None:
-        by_edge = worth.view(part.heads, part.count, part.sources, part.block.dst.size(1), -1).sum(-1)
-        of_weight.index_copy_(1, part.block.edge.flatten(), by_edge.flatten(1))
+        by_edge = worth.view(part.heads, part.block.edge.numel(), -1).sum(-1)
+        of_weight.index_copy_(1, part.block.edge.flatten(), by_edge)
     if part.sources == 1:
         worth.mul_(reciprocal)
     scores.addcmul_(attention, worth[:, :, None], value=-1)
-    if keep is not None:
-        attention.mul_(keep)
+    for factor in (keep, None if part.weight is None else part.weight[:, :, None]):
+        if factor is not None:
+            attention.mul_(factor)
     if part.weight is not None:
         scores.mul_(part.weight[:, :, None])
-        attention.mul_(part.weight[:, :, None])
-    by_row = part.rows_of(scores)
-    part.add_to(totals[0], part.query_rows, torch.matmul(by_row.transpose(1, 2), part.key))
-    part.add_to(totals[1], part.key_rows, torch.matmul(by_row, part.query))
-    part.add_to(totals[2], part.key_rows, torch.matmul(part.rows_of(attention), of_message))
+    of_scores, attention = scores.flatten(1, 2), attention.flatten(1, 2)
+    of_query, of_key, of_value = totals
+    of_value.give(part.block.src, part.product(attention, of_message, "given"))
+    of_key.give(part.block.src, part.product(of_scores, part.query, "given"))
+    of_query.give(part.block.dst, part.product(of_scores.transpose(1, 2), part.key, "given"))
