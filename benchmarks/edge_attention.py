@@ -5,9 +5,9 @@
 One layer, forward and backward, single precision, random graphs in which every node hears the same number of others:
 
 - `fimp`: `CrossNodeAttention`, projections once per node, then `edge_attention`; `fimp, attention alone` is the latter;
-- `authors`: `nn.MultiheadAttention` called once with the tokens of both ends of every edge, and its messages averaged at
-  their destinations, as AMPConv does (github.com/HarryL-Git/ampnet, `src/ampnet/conv/amp_conv.py`): the module also
-  returns the attention averaged over heads, which is what it does unless told not to;
+- `authors`: `nn.MultiheadAttention` called once with the tokens of both ends of every edge, and its messages averaged
+  at their destinations, as AMPConv does (github.com/HarryL-Git/ampnet, `src/ampnet/conv/amp_conv.py`); the module also
+  returns the attention averaged over heads, which it does unless told not to;
 - `authors, fast`: the same with `need_weights=False`, which AMPConv does not pass;
 - `gather + SDPA`: projections once per node, queries, keys and values gathered per edge,
   `F.scaled_dot_product_attention`, `index_add`;
@@ -15,15 +15,18 @@ One layer, forward and backward, single precision, random graphs in which every 
 
 Ways take turns, round after round, in one process; the least time of each counts, since others on the machine can only
 slow it down. Peak memory is that of a fresh process per way: resident memory at its highest during one forward and
-backward pass, less what was resident before (inputs, weights and libraries, after a pass over a graph of two nodes).
-Floating-point operations are the useful ones whatever a way does: projections 8 N T D^2 and attention 4 E T S D forward,
-2 and 2.5 times as many backward. The rate they are compared with is that of one large `torch.matmul`, in the same rounds.
+backward pass, less what was resident before (inputs, weights and libraries, after a pass over a graph of two nodes),
+with the C library told to give freed memory back at once (`MALLOC_MMAP_THRESHOLD_`): what is resident is then what is
+held. Floating-point operations are the useful ones whatever a way does: projections 8 N T D^2 and attention 4 E T S D
+forward, 2 and 2.5 times as many backward. The rate that they are compared with is that of one large `torch.matmul`, in
+the same rounds.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
+import os
 import subprocess
 import sys
 import time
@@ -50,10 +53,12 @@ class Size(NamedTuple):
 
     @property
     def attention_flops(self) -> int:
+        """Useful operations of attention, forward and backward."""
         return 14 * self.nodes * self.degree * self.tokens**2 * self.width
 
     @property
     def layer_flops(self) -> int:
+        """Those and the projections'."""
         return self.attention_flops + 24 * self.nodes * self.tokens * self.width**2
 
 
@@ -93,6 +98,7 @@ class PerEdge(nn.Module):
         self.need_weights = need_weights
 
     def forward(self, h: Tensor, edge_index: Tensor) -> Tensor:
+        """Tokens ``[N, T, D]`` to messages ``[N, T, D]``."""
         src, dst = edge_index
         messages, _ = self.attention(h[dst], h[src], h[src], need_weights=self.need_weights)
         return mean_at_destinations(messages, dst, len(h))
@@ -107,6 +113,7 @@ class Gathered(nn.Module):
         self.project, self.back = nn.Linear(size.width, 3 * size.width), nn.Linear(size.width, size.width)
 
     def forward(self, h: Tensor, edge_index: Tensor) -> Tensor:
+        """Tokens ``[N, T, D]`` to messages ``[N, T, D]``."""
         src, dst = edge_index
         query, key, value = self.project(h).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         messages = F.scaled_dot_product_attention(query[dst], key[src], value[src])
@@ -114,13 +121,14 @@ class Gathered(nn.Module):
 
 
 class Fimp(nn.Module):
-    """This project's layer."""
+    """The layer of this project."""
 
     def __init__(self, size: Size) -> None:
         super().__init__()
         self.attention = CrossNodeAttention(size.width, size.heads)
 
     def forward(self, h: Tensor, edge_index: Tensor) -> Tensor:
+        """Tokens ``[N, T, D]`` to messages ``[N, T, D]``."""
         return self.attention(h, h, edge_index)
 
 
@@ -132,6 +140,7 @@ class AttentionAlone(nn.Module):
         self.heads = size.heads
 
     def forward(self, h: Tensor, edge_index: Tensor) -> Tensor:
+        """Tokens ``[N, T, D]`` to messages ``[N, T, D]``."""
         heads = h.unflatten(-1, (self.heads, -1)).transpose(1, 2)
         return edge_attention(heads, heads, heads, edge_index).transpose(1, 2).flatten(2)
 
@@ -173,6 +182,7 @@ def work_of(way: str, size: Size) -> Callable[[], None]:
 
 
 def seconds_of(work: Callable[[], object]) -> float:
+    """How long a call takes."""
     begun = time.perf_counter()
     work()
     return time.perf_counter() - begun
@@ -214,7 +224,9 @@ def peak_memory(way: str, size: Size) -> float | None:
     if not Path("/proc/self/clear_refs").exists():
         return None
     command = [sys.executable, __file__, "--memory", way, *map(str, size)]
-    return float(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}
+    done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
+    return float(done.stdout)
 
 
 def show(*cells: object) -> None:

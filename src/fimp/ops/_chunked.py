@@ -13,12 +13,13 @@ Neither pass holds more than a chunk of edges per thread, and some copies of wha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
 
 from fimp.ops._blocks import Block, blocks
 from fimp.ops._nodes import Around, Middle, Nodes, Room
@@ -89,32 +90,17 @@ class _Plan(NamedTuple):
     seed: int
     bounded: bool
 
-    def inputs(
-        self, query: Tensor, key: Tensor, value: Tensor, weight: Tensor | None, key_mask: Tensor | None
-    ) -> Inputs:
-        """What blocks read of ``[N, h, T, d]``."""
-        to, of = self.sides
-        hidden = None if key_mask is None else torch.cat([~key_mask, torch.zeros_like(key_mask[:1])])
-        if weight is not None:
-            kind = torch.promote_types(weight.dtype, torch.float32)
-            weight = torch.cat([weight, torch.zeros_like(weight[:1])]).to(kind)
-        return Inputs(to(query, self.scale * LOG2E), of(key), of(value), hidden, weight, self.bounded)
-
     @property
     def sides(self) -> tuple[type[Middle | Around], type[Middle | Around]]:
-        """How destinations and sources are read."""
+        """Where destinations and sources stand."""
         return (Around, Middle) if self.by_source else (Middle, Around)
 
-    @property
-    def totals(self) -> tuple[Callable[..., Nodes], Callable[..., Nodes]]:
-        """How what destinations and sources are given is added up."""
-        return (Around.total, Middle) if self.by_source else (Middle, Around.total)
-
     def parts(self, inputs: Inputs, heads: slice, of: int) -> Iterator[tuple[Part, Tensor | None]]:
-        """All blocks, and what dropout multiplies attention with; ``of`` is how many heads there are."""
-        room = Room()
+        """All blocks, and what dropout multiplies attention with, for some of ``of`` heads."""
+        room, some = Room(), inputs.of(heads)
+        count = min(heads.stop, of) - heads.start
         for index, block in enumerate(self.groups):
-            part = Part(inputs, block, min(heads.stop, of) - heads.start, room)
+            part = Part(some, block, count, room)
             yield part, part.keep(self.dropout, self.seed + index * of + heads.start) if self.dropout > 0.0 else None
 
     def run(self, work: Callable[[slice], None], heads: int) -> None:
@@ -134,52 +120,52 @@ class _WeightedSum(torch.autograd.Function):
         key_mask: Tensor | None,
         plan: _Plan,
     ) -> Tensor:
-        ctx.save_for_backward(query, key, value, weight, key_mask)
-        ctx.plan = plan
-        out = _zeros(query, value.size(3))
-
-        def work(heads: slice) -> None:
-            inputs = plan.inputs(query[:, heads], key[:, heads], value[:, heads], weight, key_mask)
-            total = plan.totals[0](out[:, heads])
-            for part, keep in plan.parts(inputs, heads, query.size(1)):
-                _send(part, keep, total)
-            total.finish()
-
+        to, of = plan.sides
+        hidden = None if key_mask is None else torch.cat([~key_mask, torch.zeros_like(key_mask[:1])])
         with torch.autocast(query.device.type, enabled=False):
+            first = to.reading(query, plan.scale * LOG2E)
+            padded = None if weight is None else F.pad(weight.to(first.held.dtype), (0, 1))
+            inputs = Inputs(first, of.reading(key), of.reading(value), hidden, padded, plan.bounded)
+            total = to.adding((query.size(0), query.size(1), query.size(2), value.size(3)), inputs.query.held)
+
+            def work(heads: slice) -> None:
+                for part, keep in plan.parts(inputs, heads, query.size(1)):
+                    _send(part, keep, total.of(heads))
+
             plan.run(work, query.size(1))
-        return out.to(value.dtype)
+        ctx.save_for_backward(*(nodes.held for nodes in inputs[:3]), hidden, padded)
+        ctx.plan, ctx.kinds = plan, [None if tensor is None else tensor.dtype for tensor in (query, key, value, weight)]
+        return _by_nodes(total.result(1.0), value.dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
-        query, key, value, weight, key_mask = ctx.saved_tensors
         plan: _Plan = ctx.plan
-        grads = [_zeros(tensor, tensor.size(3)) for tensor in (query, key, value)]
-        of_weight = None if weight is None else grads[0].new_zeros(query.size(1), len(weight) + 1)
+        *held, hidden, weight = ctx.saved_tensors
+        to, of = plan.sides
+        inputs = Inputs(to(held[0]), of(held[1]), of(held[2]), hidden, weight, plan.bounded)
+        count = grad_out.size(1)
+        totals = [side(torch.zeros_like(tensor)) for side, tensor in zip((to, of, of), held, strict=True)]
+        of_weight = None if weight is None else held[0].new_zeros(count, len(weight))
 
         def work(heads: slice) -> None:
-            inputs = plan.inputs(query[:, heads], key[:, heads], value[:, heads], weight, key_mask)
-            grad = plan.sides[0](grad_out[:, heads])
-            # Queries came scaled, and scores are powers of two.
-            factors, (to, of) = (plan.scale, 1.0 / LOG2E, 1.0), plan.totals
-            totals = [
-                add(tensor[:, heads], factor) for add, tensor, factor in zip((to, of, of), grads, factors, strict=True)
-            ]
-            for part, keep in plan.parts(inputs, heads, query.size(1)):
-                _give_back(part, keep, grad, totals, None if of_weight is None else of_weight[heads])
-            for total in totals:
-                total.finish()
+            grad = to.reading(grad_out[:, heads])
+            some = [total.of(heads) for total in totals]
+            for part, keep in plan.parts(inputs, heads, count):
+                _give_back(part, keep, grad, some, None if of_weight is None else of_weight[heads])
 
-        plan.run(work, query.size(1))
-        found = [grad.to(tensor.dtype) for grad, tensor in zip(grads, (query, key, value), strict=True)]
-        return (*found, None if of_weight is None else of_weight[:, :-1].sum(0).to(weight.dtype), None, None)
+        plan.run(work, count)
+        # Queries came scaled, and scores are powers of two.
+        factors = (plan.scale, 1.0 / LOG2E, 1.0)
+        grads: list[Tensor | None] = [total.result(by) for total, by in zip(totals, factors, strict=True)]
+        grads.append(None if of_weight is None else of_weight[:, :-1].sum(0))
+        found = (None if grad is None else grad.to(kind) for grad, kind in zip(grads, ctx.kinds, strict=True))
+        return (*found, None, None)
 
 
-def _zeros(like: Tensor, width: int) -> Tensor:
-    """Zeros ``[N, H, T, width]``, in single precision at least, in the order of projections, ``[N, T, H width]``."""
-    nodes, heads, tokens = like.shape[:3]
-    kind = torch.promote_types(like.dtype, torch.float32)
-    return like.new_zeros(nodes, tokens, heads, width, dtype=kind).transpose(1, 2)
+def _by_nodes(tensor: Tensor, kind: torch.dtype) -> Tensor:
+    """``[N, H, T, d]`` in the order of projections, ``[N, T, H d]``."""
+    return tensor.transpose(1, 2).to(kind).contiguous().transpose(1, 2)
 
 
 def _send(part: Part, keep: Tensor | None, total: Nodes) -> None:
@@ -195,7 +181,7 @@ def _send(part: Part, keep: Tensor | None, total: Nodes) -> None:
     total.give(part.block.dst, message)
 
 
-def _give_back(part: Part, keep: Tensor | None, grad: Nodes, totals: list[Nodes], of_weight: Tensor | None) -> None:
+def _give_back(part: Part, keep: Tensor | None, grad: Nodes, totals: Sequence[Nodes], of_weight: Tensor | None) -> None:
     """Add what a block gives back to queries, keys and values, and set what it gives to the weights of its edges."""
     attention, reciprocal = part.exponential, part.reciprocal
     of_message = grad.take(part.block.dst, part.room, "of_message")

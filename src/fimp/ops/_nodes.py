@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Protocol, Self
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -28,18 +28,25 @@ class Room:
 
 
 class Nodes(Protocol):
-    """Tokens ``[N, h, T, d]`` of some heads, read or added up."""
+    """Tokens of the nodes of one side, read or added up."""
+
+    #: What is read or added to, in an order of its own.
+    held: Tensor
+
+    def of(self, heads: slice) -> Nodes:
+        """Those of some heads; what is given to them is given here."""
+        ...
 
     def take(self, nodes: Tensor, room: Room, name: str) -> Tensor:
-        """Tokens ``[h B, k T, d]`` of nodes ``[B, k]``, those of a row of nodes one after the other."""
+        """Tokens ``[H B, k T, d]`` of nodes ``[B, k]``, those of a row of nodes one after the other."""
         ...
 
     def give(self, nodes: Tensor, tokens: Tensor) -> None:
-        """Add tokens ``[h B, k T, d]`` where they would have been taken."""
+        """Add tokens ``[H B, k T, d]`` where they would have been taken."""
         ...
 
-    def finish(self) -> None:
-        """Write what was added up where it belongs."""
+    def result(self, factor: float) -> Tensor:
+        """What was added up, times a factor, ``[N, H, T, d]``."""
         ...
 
 
@@ -48,77 +55,90 @@ class Middle:
 
     Parameters
     ----------
-    tensor
-        ``[N, h, T, d]``, in single precision at least where it is added to.
-    factor
-        Of what is taken or given.
+    held
+        ``[N, H, T, d]``.
     """
 
-    def __init__(self, tensor: Tensor, factor: float = 1.0) -> None:
-        self.tensor, self.factor = tensor, factor
-        self.kind = torch.promote_types(tensor.dtype, torch.float32)
+    def __init__(self, held: Tensor) -> None:
+        self.held = held
+
+    @classmethod
+    def reading(cls, tensor: Tensor, factor: float = 1.0) -> Middle:
+        """Tokens ``[N, H, T, d]``, times a factor, in single precision at least."""
+        tensor = tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+        return cls(tensor if factor == 1.0 else tensor * factor)
+
+    @classmethod
+    def adding(cls, shape: tuple[int, int, int, int], like: Tensor) -> Middle:
+        """Zeros ``[N, H, T, d]``, in the order of projections, ``[N, T, H d]``."""
+        nodes, heads, tokens, width = shape
+        return cls(like.new_zeros(nodes, tokens, heads, width).transpose(1, 2))
+
+    def of(self, heads: slice) -> Middle:
+        """Those of some heads."""
+        return Middle(self.held[:, heads])
 
     def take(self, nodes: Tensor, room: Room, name: str) -> Tensor:
-        """Tokens ``[h B, T, d]`` of nodes ``[B, 1]``; ``room`` is not needed."""
-        found = self.tensor.index_select(0, nodes[:, 0]).transpose(0, 1).flatten(0, 1).to(self.kind)
-        return found if self.factor == 1.0 else found * self.factor
+        """Tokens ``[H B, T, d]`` of nodes ``[B, 1]``; ``room`` is not needed."""
+        return self.held.index_select(0, nodes[:, 0]).transpose(0, 1).flatten(0, 1)
 
     def give(self, nodes: Tensor, tokens: Tensor) -> None:
-        """Add tokens ``[h B, T, d]`` to nodes ``[B, 1]``."""
-        tokens = tokens.unflatten(0, (self.tensor.size(1), -1)).transpose(0, 1)
-        self.tensor.index_add_(0, nodes[:, 0], tokens, alpha=self.factor)
+        """Add tokens ``[H B, T, d]`` to nodes ``[B, 1]``."""
+        self.held.index_add_(0, nodes[:, 0], tokens.unflatten(0, (self.held.size(1), -1)).transpose(0, 1))
 
-    def finish(self) -> None:
-        """All is where it belongs."""
+    def result(self, factor: float) -> Tensor:
+        """What was added up, times a factor, ``[N, H, T, d]``."""
+        return self.held if factor == 1.0 else self.held.mul_(factor)
 
 
 class Around:
     """Nodes that stand around others, many per row of a block: laid out by heads, to be copied quickly.
 
-    One more, empty, node stands at the end, which padding takes from and gives to.
-
     Parameters
     ----------
-    tensor
-        ``[N, h, T, d]``.
-    factor
-        Of what is taken.
+    held
+        ``[H, N + 1, T, d]``; the last node is empty, and what padding takes from and gives to.
     """
 
-    def __init__(self, tensor: Tensor, factor: float = 1.0) -> None:
-        self._lay(tensor, factor)
-        torch.mul(tensor.transpose(0, 1), factor, out=self.laid[:, :-1])
-        self.laid[:, -1] = 0.0
+    def __init__(self, held: Tensor) -> None:
+        self.held = held
 
     @classmethod
-    def total(cls, tensor: Tensor, factor: float = 1.0) -> Self:
-        """For :meth:`give`; ``tensor`` becomes what is given times ``factor``, in :meth:`finish`."""
-        new = cls.__new__(cls)
-        new._lay(tensor, factor)
-        new.laid.zero_()
-        return new
-
-    def _lay(self, tensor: Tensor, factor: float) -> None:
-        self.tensor, self.factor = tensor, factor
+    def reading(cls, tensor: Tensor, factor: float = 1.0) -> Around:
+        """Tokens ``[N, H, T, d]``, times a factor, in single precision at least."""
         nodes, heads, tokens, width = tensor.shape
         kind = torch.promote_types(tensor.dtype, torch.float32)
-        self.laid = tensor.new_empty(heads, nodes + 1, tokens, width, dtype=kind)
+        held = tensor.new_empty(heads, nodes + 1, tokens, width, dtype=kind)
+        torch.mul(tensor.transpose(0, 1), factor, out=held[:, :-1])
+        held[:, -1] = 0.0
+        return cls(held)
+
+    @classmethod
+    def adding(cls, shape: tuple[int, int, int, int], like: Tensor) -> Around:
+        """Zeros ``[N, H, T, d]``."""
+        nodes, heads, tokens, width = shape
+        return cls(like.new_zeros(heads, nodes + 1, tokens, width))
+
+    def of(self, heads: slice) -> Around:
+        """Those of some heads."""
+        return Around(self.held[heads])
 
     def take(self, nodes: Tensor, room: Room, name: str) -> Tensor:
-        """Tokens ``[h B, k T, d]`` of nodes ``[B, k]``, in memory of ``room`` under this name."""
-        rows, flat = self._rows(nodes), self.laid.flatten(0, 1)
+        """Tokens ``[H B, k T, d]`` of nodes ``[B, k]``, in memory of ``room`` under this name."""
+        rows, flat = self._rows(nodes), self.held.flatten(0, 1)
         out = room.of(name, flat, len(rows), *flat.shape[1:])
         torch.index_select(flat, 0, rows, out=out)
-        return out.view(len(self.laid) * len(nodes), -1, flat.size(-1))
+        return out.view(len(self.held) * len(nodes), -1, flat.size(-1))
 
     def give(self, nodes: Tensor, tokens: Tensor) -> None:
-        """Add tokens ``[h B, k T, d]`` to nodes ``[B, k]``."""
-        self.laid.flatten(0, 1).index_add_(0, self._rows(nodes), tokens.view(-1, *self.laid.shape[2:]))
+        """Add tokens ``[H B, k T, d]`` to nodes ``[B, k]``."""
+        self.held.flatten(0, 1).index_add_(0, self._rows(nodes), tokens.view(-1, *self.held.shape[2:]))
 
-    def finish(self) -> None:
-        """Write what was added up."""
-        torch.mul(self.laid[:, :-1].transpose(0, 1), self.factor, out=self.tensor)
+    def result(self, factor: float) -> Tensor:
+        """What was added up, times a factor, ``[N, H, T, d]``."""
+        held = self.held if factor == 1.0 else self.held.mul_(factor)
+        return held[:, :-1].transpose(0, 1)
 
     def _rows(self, nodes: Tensor) -> Tensor:
-        heads, count = self.laid.shape[:2]
+        heads, count = self.held.shape[:2]
         return (torch.arange(heads, device=nodes.device)[:, None] * count + nodes.flatten()).flatten()

@@ -17,7 +17,7 @@ LOG2E = math.log2(math.e)
 
 
 class Inputs(NamedTuple):
-    """What blocks read, for some heads.
+    """What blocks read.
 
     Attributes
     ----------
@@ -39,6 +39,10 @@ class Inputs(NamedTuple):
     hidden: Tensor | None
     weight: Tensor | None
     bounded: bool
+
+    def of(self, heads: slice) -> Inputs:
+        """Those of some heads."""
+        return self._replace(query=self.query.of(heads), key=self.key.of(heads), value=self.value.of(heads))
 
 
 def bounded(query: Tensor, key: Tensor, scale: float) -> bool:
