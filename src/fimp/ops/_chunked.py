@@ -209,4 +209,5 @@ def _give_back(part: Part, keep: Tensor | None, grad: Nodes, totals: Sequence[No
     of_query, of_key, of_value = totals
     of_value.give(part.block.src, part.product(attention, of_message, "given"))
     of_key.give(part.block.src, part.product(of_scores, part.query, "given"))
-    of_query.give(part.block.dst, part.product(of_scores.transpose(1, 2), part.key, "given"))
+    # In the memory of what is not needed any more.
+    of_query.give(part.block.dst, part.product(of_scores.transpose(1, 2), part.key, "of_message"))
