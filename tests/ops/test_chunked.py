@@ -76,6 +76,14 @@ def test_scores_of_any_size_are_exact(scale):
     assert_same(ours, outcome(*inputs, "reference", scale=scale), rtol=1e-7, atol=1e-9)
 
 
+def test_one_node_of_large_numbers_changes_no_bit_of_others():
+    leaves, edge_index, _ = problem(9, mask=False)
+    out = edge_attention(*leaves[:3], edge_index, backend="chunked")
+    leaves[0].data[0] *= 1e6
+    assert not bounded(*leaves[:2], 1.0)
+    assert torch.equal(edge_attention(*leaves[:3], edge_index, backend="chunked")[1:], out[1:])
+
+
 def test_what_is_not_a_number_stays_with_those_who_hear_it():
     # Sources of different degrees are padded; what pads must not carry anything to other nodes.
     leaves, _, _ = problem(5, mask=False)

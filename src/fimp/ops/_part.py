@@ -85,7 +85,9 @@ class Part:
             hidden = inputs.hidden[block.src][..., None]
             scores.unflatten(0, (heads, -1)).masked_fill_(hidden, -torch.inf)
         if not inputs.bounded:
-            scores.sub_(scores.amax(2, keepdim=True))
+            # Only where it must be, so that what one node holds never changes how others are rounded.
+            largest = scores.amax(2, keepdim=True)
+            scores.sub_(largest.masked_fill_(largest.abs() <= _SAFE, 0.0))
         self.exponential = scores.exp2_()
         self.reciprocal = scores.sum(2).reciprocal_()
         self.weight: Tensor | None = None
