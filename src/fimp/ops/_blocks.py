@@ -55,7 +55,7 @@ def blocks(edge_index: Tensor, num_src: int, num_dst: int, chunk: int) -> tuple[
     src, dst = edge_index
     if src.numel() == 0:
         return True, []
-    by_source = src.unique().numel() <= dst.unique().numel()
+    by_source = _distinct(src, num_src) <= _distinct(dst, num_dst)
     centre, other, none = (src, dst, num_dst) if by_source else (dst, src, num_src)
     edges = centre.numel()
     order = centre.argsort(stable=True)
@@ -68,6 +68,11 @@ def blocks(edge_index: Tensor, num_src: int, num_dst: int, chunk: int) -> tuple[
         middle = centre[order[start], None]
         out.append(Block(middle, around, edge) if by_source else Block(around, middle, edge))
     return by_source, out
+
+
+def _distinct(nodes: Tensor, count: int) -> int:
+    """How many of ``count`` nodes are named."""
+    return int(torch.zeros(count, dtype=torch.bool, device=nodes.device).index_fill_(0, nodes, True).sum())
 
 
 def _rows(ordered: Tensor, chunk: int) -> list[tuple[Tensor, Tensor]]:
