@@ -1,28 +1,42 @@
 """Edge attention in bounded chunks, with a hand-written backward pass that recomputes.
 
-Edges are grouped by destination: the scores of a node's queries against the tokens of *all* its sources are one
-matrix product, the softmax runs over each source's part of it, and the product with the values sums over sources
-for free. Queries are therefore gathered once per node and not once per edge, and nothing is scattered in the
-forward pass. Neither pass holds more than one chunk of edges.
+1. Edges are grouped around the nodes of one side (:mod:`fimp.ops._blocks`). Scores of a source's tokens against the
+   queries of *all* its destinations are one matrix product, and what comes back to the source is summed by another;
+   or the same with sides exchanged, where nodes hear many but are heard by few.
+2. Softmax needs no maximum where the lengths of queries and keys bound the scores, and where it can be, it is divided
+   by its sums after the product with the values, which are fewer (:mod:`fimp.ops._part`).
+3. Heads of large problems are computed by threads of their own (:mod:`fimp.ops._threads`), each one head at a time.
+   They share nothing but what they read: results do not depend on the number of threads.
+
+Neither pass holds more than a chunk of edges per thread, and some copies of what nodes have.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
 
-#: Elements of the largest tensor of a chunk. 2**20 floats are 4 MiB, so that a chunk's scores, their gradient
-#: and the gathered keys and values stay in a usual last-level cache.
-ELEMENTS_PER_CHUNK = 2**20
+from fimp.ops._blocks import Block, blocks
+from fimp.ops._nodes import Around, Middle, Nodes, Room
+from fimp.ops._part import LOG2E, Inputs, Part, bounded
+from fimp.ops._threads import in_parallel
+
+#: Elements of the largest tensor of a chunk. 2**18 floats are 1 MiB: scores, their gradient and the gathered tokens
+#: stay in usual caches, and operators still take long compared with calling them.
+ELEMENTS_PER_CHUNK = 2**18
+#: Multiplications of one product, over all edges and heads, that are worth threads of our own.
+_WORTH_THREADS = 2**26
 
 
 def edges_per_chunk(heads: int, tokens: int, source_tokens: int, width: int) -> int:
     """Number of edges of which no tensor exceeds :data:`ELEMENTS_PER_CHUNK`, at least one."""
-    return max(1, ELEMENTS_PER_CHUNK // max(1, heads * source_tokens * max(tokens, width)))
+    largest = max(tokens * source_tokens, max(tokens, source_tokens) * width)
+    return max(1, ELEMENTS_PER_CHUNK // max(1, heads * largest))
 
 
 def weighted_sum(
@@ -46,130 +60,53 @@ def weighted_sum(
     chunk
         Edges per chunk; chosen by shape by default.
     """
+    heads, tokens, source_tokens = query.size(1), query.size(2), key.size(2)
+    width = max(query.size(3), value.size(3))
+    multiplications = src.numel() * heads * tokens * source_tokens * width
+    together = 1 if query.device.type == "cpu" and multiplications >= _WORTH_THREADS else max(1, heads)
     if chunk is None:
-        chunk = edges_per_chunk(query.size(1), query.size(2), key.size(2), max(query.size(3), value.size(3)))
-    # Heads first: rows (head, node) of one matrix are then gathered by one index, without a transposed copy.
-    # Queries are scaled, not scores, of which there are more.
-    heads_first = [tensor.transpose(0, 1).contiguous() for tensor in (query * scale, key, value)]
-    out: Tensor = _WeightedSum.apply(*heads_first, weight, src, dst, key_mask, dropout, chunk)
-    return out.transpose(0, 1)
+        chunk = edges_per_chunk(together, tokens, source_tokens, width)
+    edge_index = torch.stack([src, dst])
+    if key_mask is not None or not source_tokens:
+        # Sources without a real token send nothing, and there is nothing that their softmax could be.
+        sends = torch.zeros_like(src, dtype=torch.bool) if key_mask is None else key_mask.any(-1)[src]
+        edge_index, weight = edge_index[:, sends], None if weight is None else weight[sends]
+    # Drawn from torch's global generator, so that torch.manual_seed governs dropout here too.
+    seed = int(torch.randint(2**61, ())) if dropout > 0.0 else 0
+    by_source, groups = blocks(edge_index, key.size(0), query.size(0), chunk)
+    plan = _Plan(by_source, groups, together, scale, dropout, seed, bounded(query, key, scale))
+    out: Tensor = _WeightedSum.apply(query, key, value, weight, key_mask, plan)
+    return out
 
 
-class _Group(NamedTuple):
-    """Destinations of a chunk and their in-edges, padded to the same number n per destination.
+class _Plan(NamedTuple):
+    """What both passes need besides tensors; ``together`` heads are computed at once."""
 
-    Attributes
-    ----------
-    dst
-        ``[B]``.
-    edge
-        Which edge, ``[B, n]``; 0 where padded.
-    real
-        ``[B, n]``, or None if nothing is padded.
-    """
+    by_source: bool
+    groups: list[Block]
+    together: int
+    scale: float
+    dropout: float
+    seed: int
+    bounded: bool
 
-    dst: Tensor
-    edge: Tensor
-    real: Tensor | None
+    @property
+    def sides(self) -> tuple[type[Middle | Around], type[Middle | Around]]:
+        """Where destinations and sources stand."""
+        return (Around, Middle) if self.by_source else (Middle, Around)
 
+    def parts(self, inputs: Inputs, heads: slice, of: int) -> Iterator[tuple[Part, Tensor | None]]:
+        """All blocks, and what dropout multiplies attention with, for some of ``of`` heads."""
+        room, some = Room(), inputs.of(heads)
+        count = min(heads.stop, of) - heads.start
+        for index, block in enumerate(self.groups):
+            part = Part(some, block, count, room)
+            yield part, part.keep(self.dropout, self.seed + index * of + heads.start) if self.dropout > 0.0 else None
 
-def _groups(dst: Tensor, chunk: int) -> Iterator[_Group]:
-    """Split edges into groups of at most ``chunk``; a node with more in-edges comes in several groups."""
-    edges = dst.numel()
-    if edges == 0:
-        return
-    order = dst.argsort(stable=True)
-    ordered = dst[order]
-    position = torch.arange(edges, device=dst.device)
-    fresh = torch.ones_like(ordered, dtype=torch.bool)
-    fresh[1:] = ordered[1:] != ordered[:-1]
-    within = position - position.masked_fill(~fresh, 0).cummax(0).values
-    start = ((within % chunk) == 0).nonzero().flatten()
-    size = torch.diff(start, append=torch.full_like(start[:1], edges))
-    # Destinations of similar degree go together, so that little is padded.
-    size, rank = size.sort(descending=True, stable=True)
-    start = start[rank]
-    sizes, first = size.tolist(), 0
-    while first < len(sizes):
-        width = sizes[first]
-        rows = slice(first, first + max(1, chunk // width))
-        place = start[rows, None] + torch.arange(width, device=dst.device)
-        real = None
-        if sizes[min(rows.stop, len(sizes)) - 1] < width:
-            real = torch.arange(width, device=dst.device) < size[rows, None]
-            place = place.masked_fill(~real, 0)
-        yield _Group(ordered[start[rows]], order[place], real)
-        first = rows.stop
-
-
-class _Chunk:
-    """What one group gathers and computes, alike in the forward and the backward pass.
-
-    Shapes: H heads, B destinations, n edges of each, S source tokens, T query tokens.
-    """
-
-    def __init__(self, ctx: Any, tensors: tuple[Any, ...], index: int, group: _Group) -> None:
-        query, key, value, src, key_mask, weight = tensors
-        self.group, self.heads, self.nodes = group, key.size(0), key.size(1)
-        self.width = group.edge.size(1)
-        self.src = src[group.edge]
-        self.dst_rows = _rows(group.dst, self.heads, query.size(1))
-        self.src_rows = _rows(self.src.flatten(), self.heads, self.nodes)
-        self.query = query.flatten(0, 1).index_select(0, self.dst_rows)
-        self.key, self.value = (self._gather(tensor) for tensor in (key, value))
-        scores = torch.matmul(self.query, self.key.transpose(1, 2))
-        self.probability = self._softmax(scores.view(self.heads, -1, query.size(2), self.width, key.size(2)), key_mask)
-        self.weight = self._weight(weight, key_mask)
-        self.keep: Tensor | None = None
-        if ctx.dropout > 0.0:
-            generator = torch.Generator(query.device).manual_seed(ctx.seed + index)
-            noise = torch.rand(self.probability.shape, generator=generator, device=query.device)
-            self.keep = (noise >= ctx.dropout).to(query.dtype).div_(1.0 - ctx.dropout)
-
-    def _gather(self, tensor: Tensor) -> Tensor:
-        """Tokens of all sources of a destination in a row: ``[H * B, n * S, d]``."""
-        rows = tensor.flatten(0, 1).index_select(0, self.src_rows)
-        return rows.view(self.heads * len(self.group.dst), -1, tensor.size(-1))
-
-    def _softmax(self, scores: Tensor, key_mask: Tensor | None) -> Tensor:
-        """Softmax over each source's tokens, in place: ``[H, B, T, n, S]``."""
-        if key_mask is not None:
-            hidden = ~key_mask[self.src][None, :, None]
-            # Finite, so that a source without any real token gives no NaN; its weight is zero.
-            scores.masked_fill_(hidden, torch.finfo(scores.dtype).min)
-        return scores.softmax(-1) if scores.size(-1) else scores
-
-    def _weight(self, weight: Tensor | None, key_mask: Tensor | None) -> Tensor | None:
-        """Weight of each message ``[1, B, n, 1, 1]``, zero where none is sent; None if all are one."""
-        out = None if weight is None else weight[self.group.edge]
-        for sent in (self.group.real, None if key_mask is None else key_mask.any(-1)[self.src]):
-            if sent is not None:
-                out = sent.to(self.query.dtype) if out is None else out * sent
-        return None if out is None else out[None, :, :, None, None]
-
-    def attention(self) -> Tensor:
-        """Probabilities after dropout."""
-        return self.probability if self.keep is None else self.probability * self.keep
-
-    def weighted(self, tokens: Tensor) -> Tensor:
-        """Tokens of sources ``[H * B, n * S, d]`` times the messages' weights.
-
-        There are fewer of these numbers than of scores, which is why weights are applied to them.
-        """
-        if self.weight is None:
-            return tokens
-        return (tokens.view(self.heads, -1, self.width, self.probability.size(-1), tokens.size(-1)) * self.weight).view(
-            tokens.shape
-        )
-
-    def flat(self, tensor: Tensor) -> Tensor:
-        """``[H, B, T, n, S]`` as matrices ``[H * B, T, n * S]``."""
-        return tensor.reshape(self.query.size(0), self.query.size(1), -1)
-
-
-def _rows(nodes: Tensor, heads: int, count: int) -> Tensor:
-    """Rows (head, node) of a ``[heads * count, ...]`` matrix for every head and the given nodes."""
-    return (torch.arange(heads, device=nodes.device)[:, None] * count + nodes[None]).flatten()
+    def run(self, work: Callable[[slice], None], heads: int) -> None:
+        """Call ``work`` for all heads."""
+        slices = [slice(first, first + self.together) for first in range(0, heads, self.together)]
+        in_parallel(lambda index: work(slices[index]), len(slices))
 
 
 class _WeightedSum(torch.autograd.Function):
@@ -180,50 +117,97 @@ class _WeightedSum(torch.autograd.Function):
         key: Tensor,
         value: Tensor,
         weight: Tensor | None,
-        src: Tensor,
-        dst: Tensor,
         key_mask: Tensor | None,
-        dropout: float,
-        chunk: int,
+        plan: _Plan,
     ) -> Tensor:
-        ctx.dropout, ctx.chunk = dropout, chunk
-        # Drawn from torch's global generator, so that torch.manual_seed governs dropout here too.
-        ctx.seed = int(torch.randint(2**62, ())) if dropout > 0.0 else 0
-        ctx.save_for_backward(query, key, value, src, key_mask, weight, dst)
-        out = query.new_zeros(query.shape[:-1] + value.shape[-1:])
-        for index, group in enumerate(_groups(dst, chunk)):
-            part = _Chunk(ctx, (query, key, value, src, key_mask, weight), index, group)
-            message = torch.matmul(part.flat(part.attention()), part.weighted(part.value))
-            out.flatten(0, 1).index_add_(0, part.dst_rows, message)
-        return out
+        to, of = plan.sides
+        hidden = None if key_mask is None else torch.cat([~key_mask, torch.zeros_like(key_mask[:1])])
+        with torch.autocast(query.device.type, enabled=False):
+            first = to.reading(query, plan.scale * LOG2E)
+            padded = None if weight is None else F.pad(weight.to(first.held.dtype), (0, 1))
+            inputs = Inputs(first, of.reading(key), of.reading(value), hidden, padded, plan.bounded)
+            total = to.adding((query.size(0), query.size(1), query.size(2), value.size(3)), inputs.query.held)
+
+            def work(heads: slice) -> None:
+                for part, keep in plan.parts(inputs, heads, query.size(1)):
+                    _send(part, keep, total.of(heads))
+
+            plan.run(work, query.size(1))
+        ctx.save_for_backward(*(nodes.held for nodes in inputs[:3]), hidden, padded)
+        ctx.plan, ctx.kinds = plan, [None if tensor is None else tensor.dtype for tensor in (query, key, value, weight)]
+        return _by_nodes(total.result(1.0), value.dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
-        query, key, value, src, key_mask, weight, dst = ctx.saved_tensors
-        grads = [torch.zeros_like(tensor) for tensor in (query, key, value)]
-        grad_query, grad_key, grad_value = (grad.flatten(0, 1) for grad in grads)
-        grad_weight = torch.zeros_like(weight) if ctx.needs_input_grad[3] else None
-        grad_out = grad_out.contiguous().flatten(0, 1)
-        for index, group in enumerate(_groups(dst, ctx.chunk)):
-            part = _Chunk(ctx, (query, key, value, src, key_mask, weight), index, group)
-            grad_message = grad_out.index_select(0, part.dst_rows)
-            to_value = torch.matmul(part.flat(part.attention()).transpose(1, 2), grad_message)
-            grad_value.index_add_(0, part.src_rows, part.weighted(to_value).view(-1, *value.shape[2:]))
-            if grad_weight is not None:
-                # What a message is worth to its weight: the product of what its values are given and what they are.
-                of_edge = (to_value * part.value).view(part.heads, *group.edge.shape, -1).sum((0, 3))
-                if group.real is not None:
-                    of_edge = of_edge.masked_fill(~group.real, 0.0)
-                if key_mask is not None:
-                    of_edge = of_edge * key_mask.any(-1)[part.src]
-                grad_weight.index_add_(0, group.edge.flatten(), of_edge.flatten())
-            grad = torch.matmul(grad_message, part.weighted(part.value).transpose(1, 2)).view_as(part.probability)
-            if part.keep is not None:
-                grad = grad.mul_(part.keep)
-            grad = torch.ops.aten._softmax_backward_data(grad, part.probability, -1, grad.dtype)
-            scores = part.flat(grad)
-            grad_query.index_add_(0, part.dst_rows, torch.matmul(scores, part.key))
-            to_key = torch.matmul(scores.transpose(1, 2), part.query)
-            grad_key.index_add_(0, part.src_rows, to_key.view(-1, *key.shape[2:]))
-        return (*grads, grad_weight, None, None, None, None, None)
+        plan: _Plan = ctx.plan
+        *held, hidden, weight = ctx.saved_tensors
+        to, of = plan.sides
+        inputs = Inputs(to(held[0]), of(held[1]), of(held[2]), hidden, weight, plan.bounded)
+        count = grad_out.size(1)
+        totals = [side(torch.zeros_like(tensor)) for side, tensor in zip((to, of, of), held, strict=True)]
+        of_weight = None if weight is None else held[0].new_zeros(count, len(weight))
+
+        def work(heads: slice) -> None:
+            grad = to.reading(grad_out[:, heads])
+            some = [total.of(heads) for total in totals]
+            for part, keep in plan.parts(inputs, heads, count):
+                _give_back(part, keep, grad, some, None if of_weight is None else of_weight[heads])
+
+        plan.run(work, count)
+        # Queries came scaled, and scores are powers of two.
+        factors = (plan.scale, 1.0 / LOG2E, 1.0)
+        grads: list[Tensor | None] = [total.result(by) for total, by in zip(totals, factors, strict=True)]
+        grads.append(None if of_weight is None else of_weight[:, :-1].sum(0))
+        found = (None if grad is None else grad.to(kind) for grad, kind in zip(grads, ctx.kinds, strict=True))
+        return (*found, None, None)
+
+
+def _by_nodes(tensor: Tensor, kind: torch.dtype) -> Tensor:
+    """``[N, H, T, d]`` in the order of projections, ``[N, T, H d]``."""
+    return tensor.transpose(1, 2).to(kind).contiguous().transpose(1, 2)
+
+
+def _send(part: Part, keep: Tensor | None, total: Nodes) -> None:
+    """Add the messages of a block to the total of destinations."""
+    attention = part.exponential if keep is None else part.exponential.mul_(keep)
+    share = part.reciprocal if part.weight is None else part.reciprocal.mul_(part.weight)
+    if part.sources > 1:
+        attention.mul_(share[:, :, None])
+    message = part.product(attention.flatten(1, 2).transpose(1, 2), part.value, "given")
+    if part.sources == 1:
+        # Every row of the product is of one source.
+        message.mul_(share.transpose(1, 2))
+    total.give(part.block.dst, message)
+
+
+def _give_back(part: Part, keep: Tensor | None, grad: Nodes, totals: Sequence[Nodes], of_weight: Tensor | None) -> None:
+    """Add what a block gives back to queries, keys and values, and set what it gives to the weights of its edges."""
+    attention, reciprocal = part.exponential, part.reciprocal
+    of_message = grad.take(part.block.dst, part.room, "of_message")
+    if part.sources == 1:
+        of_message.mul_(reciprocal.transpose(1, 2))
+    else:
+        attention.mul_(reciprocal[:, :, None])
+    scores = part.product(part.value, of_message.transpose(1, 2), "of_scores").view_as(attention)
+    if keep is not None:
+        scores.mul_(keep)
+    # What a message is worth, by query token; both to the weight of its edge and to the sum in softmax.
+    worth = scores.mul_(attention).sum(2)
+    if of_weight is not None:
+        by_edge = worth.view(part.heads, part.block.edge.numel(), -1).sum(-1)
+        of_weight.index_copy_(1, part.block.edge.flatten(), by_edge)
+    if part.sources == 1:
+        worth.mul_(reciprocal)
+    scores.addcmul_(attention, worth[:, :, None], value=-1)
+    for factor in (keep, None if part.weight is None else part.weight[:, :, None]):
+        if factor is not None:
+            attention.mul_(factor)
+    if part.weight is not None:
+        scores.mul_(part.weight[:, :, None])
+    of_scores, attention = scores.flatten(1, 2), attention.flatten(1, 2)
+    of_query, of_key, of_value = totals
+    of_value.give(part.block.src, part.product(attention, of_message, "given"))
+    of_key.give(part.block.src, part.product(of_scores, part.query, "given"))
+    # In the memory of what is not needed any more.
+    of_query.give(part.block.dst, part.product(of_scores.transpose(1, 2), part.key, "of_message"))
