@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
@@ -70,6 +71,25 @@ class FoundationBackbone(Backbone):
             weight = torch.cat([degree, torch.ones_like(near[0])]).to(queries.dtype)
         out: Tensor = self.norm(self.conv((sources.h, queries), edges, (sources.mask, None), weight))
         return out
+
+    def attention(
+        self, queries: Tensor, sources: Tokens, edges: Tensor, layer: int | None = None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Attention of the message stream along some edges (:meth:`fimp.nn.FoundationMessage.attention`).
+
+        Parameters
+        ----------
+        queries, sources
+            As in :meth:`forward`.
+        edges
+            ``[2, e]``, of the graph or self-loops.
+        layer
+            Which layer; the mean over all by default.
+        """
+        message = self.conv.message
+        assert isinstance(message, FoundationMessage)
+        mask = None if bool(sources.mask.all()) else sources.mask
+        yield from message.attention(queries, sources.h, edges, mask, layer)
 
     def plain(self, tokens: Tokens) -> Tensor:
         """States of nodes by themselves ``[n, T, D]``, after the final norm: :meth:`forward` of what they show."""

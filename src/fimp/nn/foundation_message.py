@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -172,6 +172,63 @@ class FoundationMessage(nn.Module):
         for layer in self.stack.layers:
             h = self._run(layer, h, mask)
         return h if mask is None else h.masked_fill(~mask.any(1)[:, None, None], 0.0)
+
+    @torch.no_grad()
+    def attention(
+        self,
+        h_dst: Tensor,
+        h_src: Tensor,
+        edge_index: Tensor,
+        mask_src: Tensor | None = None,
+        layer: int | None = None,
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Attention of the message stream to the tokens of the sources, mean over heads, in chunks of edges.
+
+        Parameters
+        ----------
+        h_dst, h_src, edge_index, mask_src
+            As in :meth:`forward`; sources without a real token are left out.
+        layer
+            Which layer, counted from 0, or from the last with a minus; the mean over all layers by default.
+
+        Yields
+        ------
+        tuple
+            Edges ``[2, e]`` and attention ``[e, T, S]``; rows sum to one.
+
+        Raises
+        ------
+        FIMPError
+            If messages are not made per edge, attention is not exact, or there is no such layer.
+        """
+        depth = len(self.stack.layers)
+        if self.aggregate != "final":
+            raise FIMPError("attention: aggregate=layer has no message stream of its own per edge; use aggregate=final")
+        if self.stack.config.landmarks is not None:
+            raise FIMPError(
+                "attention: Nystrom attention has no weights between tokens; use a model of exact attention"
+            )
+        if layer is not None and not -depth <= layer < depth:
+            raise FIMPError(f"attention: layer {layer} is unknown; the model uses {depth} layers, 0 to {depth - 1}")
+        wanted = range(depth) if layer is None else [layer % depth]
+        if mask_src is not None:
+            edge_index = edge_index[:, mask_src.any(1)[edge_index[0]]]
+        sources = self._stream(h_src, mask_src)
+        chunk = self.edges_per_chunk or self._edges_per_chunk(h_dst, h_src.size(1))
+        for start in range(0, edge_index.size(1), chunk):
+            edges = edge_index[:, start : start + chunk]
+            x, total = h_dst[edges[1]], torch.zeros((), device=h_dst.device)
+            pairs = torch.stack([edges[0], torch.arange(edges.size(1), device=edges.device)])
+            mask = None if mask_src is None else mask_src[edges[0]]
+            for position, (key, value) in enumerate(sources[: max(wanted) + 1]):
+                step = self.stack.layers[position]
+                assert isinstance(step, TransformerLayer)
+                query = step.queries(x)
+                if position in wanted:
+                    total = total + ops.edge_attention_weights(query, key, pairs, key_mask=mask_src).mean(1)
+                if position < max(wanted):
+                    x = step.finish(x, step.attend(query, key[edges[0]], value[edges[0]], mask))
+            yield edges, total / len(wanted)
 
     def _run(self, function: Any, *arguments: Any) -> Any:
         """Call a function; of long streams, what it computes on the way is computed anew in the backward pass."""
