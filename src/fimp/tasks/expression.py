@@ -171,9 +171,10 @@ class ExpressionNetwork(Network):
         self, inputs: CellTokens, graph: Subgraph, keep: Keep, layer: int | None = None
     ) -> Iterator[EdgeAttention]:
         """Attention of the seeds' hidden genes to visible genes; see :meth:`fimp.tasks.base.Network.attention`."""
-        if layer is not None or not isinstance(getattr(self, "model", None), FIMP):
+        if layer is not None or self.input != "tokens":
             yield from super().attention(inputs, graph, keep, layer)
             return
+        assert isinstance(self.model, FIMP)
         asked, visible = inputs.take(graph.num_seeds).asked(), self._visible(inputs, graph)
         loops, near = chosen_edges(graph, keep)
         told = self._conversation(inputs, asked, asked.hidden, graph)

@@ -160,6 +160,7 @@ class FoundationExpressionNetwork(Network):
         asked = inputs.take(graph.num_seeds).asked()
         visible = inputs.take(graph.num_nodes[self.hops]).visible()
         sources = self.reader.sources(visible)
+        assert isinstance(self.model, FoundationBackbone)
         parts = self.model.attention(
             self.reader.queries(asked), sources, torch.cat(chosen_edges(graph, keep), 1), layer
         )
