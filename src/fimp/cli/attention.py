@@ -54,9 +54,9 @@ def attention(
 ) -> None:
     """Show what a model's messages attend to: gene by gene, region by region, patch by patch.
 
-    Writes attention.npz, pairs.csv, heatmap.png and pairs.png; for cells with types pairs_by_type.csv and, in a copy
-    of the cells, attention.h5ad with uns["fimp_attention"]; for images patches.png; for recordings regions.png; and with
-    --contrast contrast.png.
+    Writes attention.npz, pairs.csv, heatmap.png and pairs.png; for cells attention.h5ad, a copy of them with
+    uns["fimp_attention"], and where they have types pairs_by_type.csv; for images patches.png; for recordings
+    regions.png; and with --contrast contrast.png.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FIMPError(f"--out: {out} exists; name a new folder or remove it")
