@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fimp.analysis.permutation import false_discovery, paired, two_groups
+from fimp.analysis.permutation import false_discovery, paired, smallest_p, smallest_paired_p, two_groups
 from fimp.analysis.sums import PairSums
 from fimp.analysis.units import Units
 from fimp.errors import FIMPError
@@ -100,6 +100,7 @@ class ContrastSums:
             difference = first - second
             p = paired(difference, permutations, seed)
             note = f"groups compared within {int(both.sum())} {units.what}, whose differences changed signs"
+            least = smallest_paired_p(int(both.sum()), permutations)
             # Units that say nothing of one group say nothing of the difference.
             first, second = (np.where(np.isfinite(difference), part, np.nan) for part in (first, second))
         else:
@@ -114,8 +115,10 @@ class ContrastSums:
             p = two_groups(chosen, is_first, permutations, seed)
             first, second = chosen[is_first], chosen[~is_first]
             note = f"{len(first)} and {len(second)} {units.what} exchanged their groups"
+            least = smallest_p(len(first), len(second), permutations)
         a, b = (_mean(part).reshape(rows, columns) for part in (first, second))
         p = p.reshape(rows, columns)
+        note = f"{note}; no p can be below {least:.2g}"
         return Contrast(units.groups, a, b, a - b, p, false_discovery(p), note)
 
 

@@ -133,7 +133,7 @@ def _draw(
         axis.set_xlabel("sender", fontsize=8, color=MUTED)
         if diverging and marked is not None:
             y, x = np.nonzero(marked[np.ix_(rows, columns)])
-            axis.plot(x, y, ".", ms=3, color=INK)
+            axis.plot(x, y, "o", ms=3, mfc=INK, mec="white", mew=0.6)
     axes[0].set_ylabel("receiver", fontsize=8, color=MUTED)
     shown = (
         ""

@@ -94,15 +94,10 @@ def overlay_figure(model: ImageModel, path: Path, choice: EdgeChoice = EdgeChoic
         for axis, sender, view in zip(line[1:], shown[1:], views[1:], strict=False):
             axis.imshow(view.mean(2), cmap="gray", vmin=0, vmax=255)
             extent = (-0.5, model.task.side - 0.5, model.task.side - 0.5, -0.5)
-            drawn = axis.imshow(
-                scaled[node, sender],
-                cmap="inferno",
-                vmin=0.0,
-                vmax=top,
-                alpha=0.55,
-                extent=extent,
-                interpolation="nearest",
-            )
+            values = scaled[node, sender]
+            # What is hardly attended to stays as it is.
+            alpha = 0.8 * np.clip(values / top, 0.0, 1.0)
+            drawn = axis.imshow(values, "YlOrRd", vmin=0.0, vmax=top, alpha=alpha, extent=extent)
             axis.set_title("itself" if sender == node else "neighbour", fontsize=8, color=MUTED, loc="left")
     if drawn is not None:
         bar = figure.colorbar(drawn, ax=axes, shrink=0.6, pad=0.02, aspect=25)

@@ -118,6 +118,17 @@ def paired(differences: NDArray[np.float64], permutations: int = 9999, seed: int
     return _p_values(statistic, np.ones(size), draws, differences.shape[1], enough, exact)
 
 
+def smallest_p(first: int, second: int, permutations: int) -> float:
+    """The smallest p-value that :func:`two_groups` can give for groups of so many units; their order does not matter."""
+    ways = comb(first + second, first)
+    return (2.0 if first == second else 1.0) / ways if ways <= permutations else 1.0 / (permutations + 1.0)
+
+
+def smallest_paired_p(units: int, permutations: int) -> float:
+    """The smallest p-value that :func:`paired` can give for so many units."""
+    return 2.0 / 2**units if 2**units <= permutations else 1.0 / (permutations + 1.0)
+
+
 def false_discovery(p_values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Benjamini and Hochberg's q-values: the smallest share of false discoveries at which a test would be one.
 

@@ -36,7 +36,9 @@ def pairs_figure(
     found = np.array([pair in known for pair in zip(table["receiver"], table["sender"], strict=True)], dtype=bool)
     figure = Figure(figsize=(5.4, 0.9 + 0.2 * max(1, len(names))), dpi=150, layout="constrained")
     axis = figure.subplots()
-    place, values = np.arange(len(names)), table["specific"].to_numpy()
+    # Where nothing is specific, pairs are ranked by attention.
+    ranked_by = "specific" if table["specific"].abs().max() > 1e-9 else "attention"
+    place, values = np.arange(len(names)), table[ranked_by].to_numpy()
     for chosen, colour, label in ((found, BEST, known_as), (~found, OTHER, "other" if known else None)):
         if chosen.any():
             axis.hlines(place[chosen], 0.0, values[chosen], color=colour, lw=1.2, zorder=2)
@@ -44,7 +46,7 @@ def pairs_figure(
     axis.set_yticks(place, names)
     axis.set_ylim(len(names) - 0.4, -0.6)
     axis.axvline(0.0, color=MUTED, lw=0.8)
-    axis.set_xlabel("specific attention", fontsize=8, color=MUTED)
+    axis.set_xlabel("specific attention" if ranked_by == "specific" else "attention", fontsize=8, color=MUTED)
     axis.set_title("receiver ← sender", fontsize=9, color=INK, loc="left")
     axis.grid(axis="x", color=GRID, lw=0.8, zorder=0)
     axis.tick_params(length=0, labelsize=7, colors=MUTED)

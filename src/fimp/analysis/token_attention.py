@@ -90,8 +90,13 @@ class TokenAttention:
         return float(self._given(receivers, senders)[first, second].mean())
 
     def order(self) -> NDArray[np.int64]:
-        """Pairs of two tokens by specific attention, the largest first, as places in the flattened table."""
-        score = np.where(self.same, np.nan, self.specific()).ravel()
+        """Pairs of two tokens by specific attention, the largest first, as places in the flattened table.
+
+        A table of one row or column is its own mean, and nothing in it specific: there it is by attention.
+        """
+        seen = np.isfinite(self.mean)
+        alone = min(seen.any(0).sum(), seen.any(1).sum()) < 2
+        score = np.where(self.same, np.nan, self.mean if alone else self.specific()).ravel()
         order = np.argsort(-score, kind="stable")
         return order[np.isfinite(score[order])]
 

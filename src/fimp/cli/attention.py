@@ -126,9 +126,10 @@ def _found(study: AttentionStudy) -> list[str]:
         receptors, ligands = zip(*study.planted, strict=True)
         k, all_pairs = len(study.planted), len(attention.order())
         precision = attention.precision_at(k, receptors, ligands)
+        either = attention.precision_at(2 * k, [*receptors, *ligands], [*ligands, *receptors])
         said.append(
             f"planted pairs: precision at {k} {precision:.2f} (by chance {k / all_pairs:.2f}), "
-            f"AUROC {attention.auroc(receptors, ligands):.2f}"
+            f"AUROC {attention.auroc(receptors, ligands):.2f}; in either direction, precision at {2 * k} {either:.2f}"
         )
     if contrast is not None:
         tested = int((contrast.p == contrast.p).sum())
