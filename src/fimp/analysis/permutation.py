@@ -119,7 +119,7 @@ def paired(differences: NDArray[np.float64], permutations: int = 9999, seed: int
 
 
 def smallest_p(first: int, second: int, permutations: int) -> float:
-    """The smallest p-value that :func:`two_groups` can give for groups of so many units; their order does not matter."""
+    """The smallest p-value that :func:`two_groups` can give for groups of so many units."""
     ways = comb(first + second, first)
     return (2.0 if first == second else 1.0) / ways if ways <= permutations else 1.0 / (permutations + 1.0)
 
