@@ -2,9 +2,9 @@
 
     python benchmarks/attention_memory.py --cells 1250 12500
 
-Makes cells that express 200 genes, each with its 8 nearest neighbours, so that a cell has 50 hidden and 50 visible tokens:
-every edge is an attention of 50 x 50 tokens. In a fresh process each, measures the peak resident memory of an untrained
-``fimp-base`` before attention is exported (imports, data, weights) and of exporting it over all edges
+Makes cells that express 200 genes, each with its 8 nearest neighbours, so that a cell has 50 hidden and 50 visible
+tokens: every edge is an attention of 50 x 50 tokens. In a fresh process each, measures the peak resident memory of an
+untrained ``fimp-base`` before attention is exported (imports, data, weights) and of exporting it over all edges
 (:func:`fimp.analysis.gene_attention`, one draw). Prints a table, with what holding all edges' attention at once would
 take. Times depend on what else the machine does; memory hardly.
 """

@@ -38,5 +38,5 @@ def test_sums_are_those_of_a_plain_loop_whatever_the_chunks():
 
 
 def test_tables_that_would_not_fit_are_refused():
-    with pytest.raises(FIMPError, match="100 tables of 20,000 x 20,000 tokens take 447.0 GiB"):
+    with pytest.raises(FIMPError, match=r"100 tables of 20,000 x 20,000 tokens take 447\.0 GiB"):
         PairSums(100, 20_000, 20_000)
