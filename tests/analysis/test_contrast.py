@@ -78,10 +78,10 @@ def test_blocks_are_calibrated_where_single_cells_are_not():
     assert np.mean(shares["cells"]) > 0.2
 
 
-def recorded(folder, bond, seed):
+def recorded(folder, bond, seed, subjects, times):
     """Contrast of networks in simulated recordings, by a model that has not been trained."""
-    scans = fimp.data.simulate.recordings(folder, n_subjects=12, n_regions=16, n_times=120, bond=bond, seed=seed)
-    model = fimp.RecordingModel(scans, window=60, patch=10, neighbors=4, dim=16, layers=1, seed=seed)
+    scans = fimp.data.simulate.recordings(folder, subjects, n_regions=20, n_times=times, bond=bond, seed=seed)
+    model = fimp.RecordingModel(scans, window=80, patch=10, neighbors=6, dim=16, layers=1, seed=seed)
     task, tables = model.task_on(None), scans / "tables"
     networks = read_column(tables / "networks.csv", "network", ("region",), "--group-by")
     of_subject = read_column(tables / "subjects.csv", "group", ("subject",), "--subjects")
@@ -93,7 +93,7 @@ def recorded(folder, bond, seed):
 
 
 def test_a_planted_group_effect_is_found_in_recordings(tmp_path):
-    names, found = recorded(tmp_path, bond=1.5, seed=0)
+    names, found = recorded(tmp_path, bond=1.0, seed=0, subjects=20, times=240)
     right, left = names.rows.index("right"), names.rows.index("left")
     # All regions to the right hear the left of a bonded subject, so they agree with it and with each other.
     assert found.q[right, right] < 0.05
@@ -102,5 +102,5 @@ def test_a_planted_group_effect_is_found_in_recordings(tmp_path):
 
 
 def test_nothing_is_found_in_recordings_that_differ_by_name(tmp_path):
-    p = [recorded(tmp_path / str(seed), bond=0.0, seed=seed)[1].p for seed in range(4)]
+    p = [recorded(tmp_path / str(seed), 0.0, seed, subjects=8, times=80)[1].p for seed in range(4)]
     assert (np.stack(p) < 0.05).mean() < 0.25
