@@ -429,38 +429,3 @@ def test_errors_name_what_is_wrong():
     for aggregate in MODES:
         with pytest.raises(FIMPError, match="equal numbers of tokens, got 4 queries and 6"):
             FoundationMessage(stack("conv"), aggregate)(h[:, :4], h, edge_index, mask)
-
-
-@pytest.mark.parametrize("variant", ["post", "pre", "scale"])
-def test_attention_is_that_of_the_message_stream(variant):
-    """Against a plain loop over edges, layers and heads."""
-    made = stack(variant)
-    h, edge_index, mask = graph()
-    message = FoundationMessage(made, edges_per_chunk=5)
-    found = list(message.attention(h, h, edge_index, mask))
-    edges, weights = torch.cat([part[0] for part in found], 1), torch.cat([part[1] for part in found])
-    assert torch.equal(edges, edge_index[:, mask.any(1)[edge_index[0]]])
-    by_layer = [
-        torch.cat([part for _, part in message.attention(h, h, edge_index, mask, layer)]) for layer in (0, 1, -1)
-    ]
-    torch.testing.assert_close(torch.stack(by_layer).mean(0), weights)
-    for place, (source, destination) in enumerate(edges.t().tolist()):
-        real = mask[source]
-        told, x = h[source][real][None], h[destination][None]
-        for layer, wanted in zip(made.layers, by_layer, strict=True):
-            query, (key, value) = layer.queries(x), layer.keys_values(told)
-            score = (query @ key.transpose(-1, -2) * query.size(-1) ** -0.5).softmax(-1).mean(1)[0]
-            torch.testing.assert_close(wanted[place][:, real], score)
-            assert (wanted[place][:, ~real] == 0).all()
-            x = layer.finish(x, layer.attend(query, key, value))
-            told = layer(told)
-
-
-def test_attention_that_does_not_exist_is_refused():
-    h, edge_index, _ = graph()
-    with pytest.raises(FIMPError, match="layer 3 is unknown; the model uses 3 layers"):
-        list(FoundationMessage(stack()).attention(h, h, edge_index, layer=3))
-    with pytest.raises(FIMPError, match="aggregate=layer has no message stream"):
-        list(FoundationMessage(stack(), aggregate="layer").attention(h, h, edge_index))
-    with pytest.raises(FIMPError, match="Nystrom attention has no weights"):
-        list(FoundationMessage(stack("nystrom")).attention(h, h, edge_index))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -116,6 +116,29 @@ class FoundationMessage(nn.Module):
             raise FIMPError("FoundationMessage: got names of tokens, which a pretrained model cannot use; pass None")
         if aggr not in ("mean", "sum"):
             raise FIMPError(f"FoundationMessage: aggr={aggr!r} is unknown; use 'mean' or 'sum'")
+        streams, total, edge_weight = self.streams(h_dst, h_src, edge_index, mask_src, edge_weight)
+        final = self.aggregate == "final"
+        out = self._final(h_dst, streams) if final else self.layer_by_layer(h_dst, streams, edge_weight)
+        out = out.masked_fill((total == 0)[:, None, None], 0.0)
+        return out if aggr == "mean" else out * total[:, None, None]
+
+    def streams(
+        self,
+        h_dst: Tensor,
+        h_src: Tensor,
+        edge_index: Tensor,
+        mask_src: Tensor | None,
+        edge_weight: Tensor | None,
+    ) -> tuple[Streams, Tensor, Tensor | None]:
+        """What message streams need, the weight that arrives at each destination ``[N_dst]``, and weights of edges.
+
+        Arguments as in :meth:`forward`; edges whose source sends nothing are left out.
+
+        Raises
+        ------
+        FIMPError
+            If shapes do not fit.
+        """
         self.stack.check(h_dst, None)
         self.stack.check(h_src, mask_src)
         ops.check_edges("FoundationMessage", edge_index, len(h_src), len(h_dst), edge_weight)
@@ -131,10 +154,7 @@ class FoundationMessage(nn.Module):
         if edge_weight is not None:
             share = share * edge_weight.to(share.dtype)
         masks = [] if mask_src is None else [mask_src]
-        streams = _Streams(self._stream(h_src, mask_src), masks, edge_index, share)
-        out = self._final(h_dst, streams) if self.aggregate == "final" else self._layer(h_dst, streams, edge_weight)
-        out = out.masked_fill((total == 0)[:, None, None], 0.0)
-        return out if aggr == "mean" else out * total[:, None, None]
+        return Streams(self._stream(h_src, mask_src), masks, edge_index, share), total, edge_weight
 
     def _stream(self, x: Tensor, mask: Tensor | None) -> list[tuple[Tensor, Tensor]]:
         """Keys and values ``[N, H, S, d]`` of the plain model at every layer."""
@@ -173,63 +193,6 @@ class FoundationMessage(nn.Module):
             h = self._run(layer, h, mask)
         return h if mask is None else h.masked_fill(~mask.any(1)[:, None, None], 0.0)
 
-    @torch.no_grad()
-    def attention(
-        self,
-        h_dst: Tensor,
-        h_src: Tensor,
-        edge_index: Tensor,
-        mask_src: Tensor | None = None,
-        layer: int | None = None,
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Attention of the message stream to the tokens of the sources, mean over heads, in chunks of edges.
-
-        Parameters
-        ----------
-        h_dst, h_src, edge_index, mask_src
-            As in :meth:`forward`; sources without a real token are left out.
-        layer
-            Which layer, counted from 0, or from the last with a minus; the mean over all layers by default.
-
-        Yields
-        ------
-        tuple
-            Edges ``[2, e]`` and attention ``[e, T, S]``; rows sum to one.
-
-        Raises
-        ------
-        FIMPError
-            If messages are not made per edge, attention is not exact, or there is no such layer.
-        """
-        depth = len(self.stack.layers)
-        if self.aggregate != "final":
-            raise FIMPError("attention: aggregate=layer has no message stream of its own per edge; use aggregate=final")
-        if self.stack.config.landmarks is not None:
-            raise FIMPError(
-                "attention: Nystrom attention has no weights between tokens; use a model of exact attention"
-            )
-        if layer is not None and not -depth <= layer < depth:
-            raise FIMPError(f"attention: layer {layer} is unknown; the model uses {depth} layers, 0 to {depth - 1}")
-        wanted = range(depth) if layer is None else [layer % depth]
-        if mask_src is not None:
-            edge_index = edge_index[:, mask_src.any(1)[edge_index[0]]]
-        sources = self._stream(h_src, mask_src)
-        chunk = self.edges_per_chunk or self._edges_per_chunk(h_dst, h_src.size(1))
-        for start in range(0, edge_index.size(1), chunk):
-            edges = edge_index[:, start : start + chunk]
-            x, total = h_dst[edges[1]], torch.zeros((), device=h_dst.device)
-            pairs = torch.stack([edges[0], torch.arange(edges.size(1), device=edges.device)])
-            mask = None if mask_src is None else mask_src[edges[0]]
-            for position, (key, value) in enumerate(sources[: max(wanted) + 1]):
-                step = self.stack.layers[position]
-                assert isinstance(step, TransformerLayer)
-                query = step.queries(x)
-                if position in wanted:
-                    total = total + ops.edge_attention_weights(query, key, pairs, key_mask=mask_src).mean(1)
-                if position < max(wanted):
-                    x = step.finish(x, step.attend(query, key[edges[0]], value[edges[0]], mask))
-            yield edges, total / len(wanted)
-
     def _run(self, function: Any, *arguments: Any) -> Any:
         """Call a function; of long streams, what it computes on the way is computed anew in the backward pass."""
         x = next(argument for argument in arguments if isinstance(argument, Tensor))
@@ -239,7 +202,7 @@ class FoundationMessage(nn.Module):
             return function(*arguments)
         return checkpoint(function, *arguments, use_reentrant=False)
 
-    def _final(self, h: Tensor, streams: _Streams) -> Tensor:
+    def _final(self, h: Tensor, streams: Streams) -> Tensor:
         """Every message through all layers, then the mean."""
         depth = len(self.stack.layers)
 
@@ -253,11 +216,18 @@ class FoundationMessage(nn.Module):
         sources = [tensor for pair in streams.keys_values for tensor in pair]
         return self._sum(message, h, [*sources, *streams.masks], streams, h.shape[1:], self.stack)
 
-    def _layer(self, x: Tensor, streams: _Streams, edge_weight: Tensor | None) -> Tensor:
-        """The mean at every layer, and the rest of the layer once per node."""
+    def layer_by_layer(
+        self, x: Tensor, streams: Streams, edge_weight: Tensor | None, asked: list[Tensor] | None = None
+    ) -> Tensor:
+        """The mean at every layer, and the rest of the layer once per node: ``[N_dst, T, D]`` to the same.
+
+        Where a list is given, the queries ``[N_dst, H, T, d]`` of every layer are put there.
+        """
         for layer, (key, value) in zip(self.stack.layers, streams.keys_values, strict=True):
             assert isinstance(layer, TransformerLayer)
             query = layer.queries(x)
+            if asked is not None:
+                asked.append(query)
             if self.stack.config.landmarks is not None:
                 context = self._sum(
                     layer.attend, query, [key, value, *streams.masks], streams, x.shape[1:], layer.value_conv
@@ -285,7 +255,7 @@ class FoundationMessage(nn.Module):
         message: Callable[..., Tensor],
         destination: Tensor,
         sources: list[Tensor],
-        streams: _Streams,
+        streams: Streams,
         shape: torch.Size,
         module: nn.Module | None,
     ) -> Tensor:
@@ -297,14 +267,16 @@ class FoundationMessage(nn.Module):
             streams.edge_index,
             streams.share,
             shape,
-            chunk=self.edges_per_chunk or self._edges_per_chunk(destination, sources[0].size(-2)),
+            chunk=self.fitting_chunk(destination, sources[0].size(-2)),
             parameters=[] if module is None else list(module.parameters()),
             # The layers are the model's own, and drop as they are told there.
             random=self.stack.config.dropout > 0.0 and any(layer.training for layer in self.stack.layers),
         )
 
-    def _edges_per_chunk(self, destination: Tensor, source_tokens: int) -> int:
-        """By what a message holds in the backward pass: states, keys and values, scores, of all layers."""
+    def fitting_chunk(self, destination: Tensor, source_tokens: int) -> int:
+        """Edges held at once: by what a message holds in the backward pass, states, keys, values and scores."""
+        if self.edges_per_chunk is not None:
+            return self.edges_per_chunk
         config, tokens = self.stack.config, destination.size(-2)
         per_layer = 2 * source_tokens * config.dim + tokens * (8 * config.dim + 3 * config.hidden)
         per_layer += 2 * config.heads * tokens * source_tokens
@@ -316,7 +288,7 @@ class FoundationMessage(nn.Module):
         return f"aggregate={self.aggregate!r}"
 
 
-class _Streams(NamedTuple):
+class Streams(NamedTuple):
     """What message streams need of sources and edges.
 
     Attributes

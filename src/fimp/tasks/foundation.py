@@ -19,7 +19,7 @@ from fimp.foundation.vit_images import ImageReader
 from fimp.models.foundation import FoundationBackbone, load_foundation
 from fimp.models.registry import ModelChoice
 from fimp.nn.readout import mean_tokens
-from fimp.tasks.attention import EdgeAttention, Keep, chosen_edges, named
+from fimp.tasks.attention import EdgeAttention, Keep, named
 from fimp.tasks.base import Network
 from fimp.tasks.classification import Labelled
 from fimp.tokenizers.base import Tokens
@@ -161,9 +161,7 @@ class FoundationExpressionNetwork(Network):
         visible = inputs.take(graph.num_nodes[self.hops]).visible()
         sources = self.reader.sources(visible)
         assert isinstance(self.model, FoundationBackbone)
-        parts = self.model.attention(
-            self.reader.queries(asked), sources, torch.cat(chosen_edges(graph, keep), 1), layer
-        )
+        parts = self.model.attention(self.reader.queries(asked), sources, graph, keep, layer)
         senders = _unmasked(visible.genes, sources.mask)
         yield from named(parts, asked.genes.masked_fill(~asked.hidden, -1), senders)
 
@@ -244,7 +242,7 @@ class FoundationClassificationNetwork(Network):
             # Class and register tokens come first; patches fill a square.
             side = math.isqrt(tokens.h.size(1))
             names = torch.arange(side**2, device=tokens.h.device).expand(len(tokens.h), -1)
-        parts = self.model.attention(tokens.h[:seeds], tokens, torch.cat(chosen_edges(graph, keep), 1), layer)
+        parts = self.model.attention(tokens.h[:seeds], tokens, graph, keep, layer)
         yield from named(parts, names[:seeds], names)
 
 
