@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,7 +18,7 @@ if TYPE_CHECKING:
 
 def attention(
     run: Annotated[Path, typer.Argument(help="A run folder, DIR/runs/MODEL/seedK, of a model with messages.")],
-    out: Annotated[Path, typer.Option(help="Folder to write; it must not exist, or be empty.")],
+    out: Annotated[Path, typer.Option(help="Folder to write; it must not exist.")],
     data: Annotated[
         str | None, typer.Option(help="Other data that such a run reads; by default what it was trained on.")
     ] = None,
@@ -58,12 +56,14 @@ def attention(
     uns["fimp_attention"], and where they have types pairs_by_type.csv; for images patches.png; for recordings
     regions.png; and with --contrast contrast.png.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if out.exists():
         raise FIMPError(f"--out: {out} exists; name a new folder or remove it")
     if not out.absolute().parent.is_dir():
         raise FIMPError(f"--out: {out.parent} is no folder; make it first")
+    from fimp.analysis.attention_files import write_study
     from fimp.analysis.attention_study import AttentionOptions, attention_study
     from fimp.estimators import load
+    from fimp.foundation.folders import new_folder
 
     options = AttentionOptions(
         edges,
@@ -83,25 +83,11 @@ def attention(
     model = load(run, data)
     source = model.config.source if data is None else data
     study = attention_study(model, source, options)
-    _write(out, study, model, source, layer)
+    with new_folder(out) as temporary:
+        write_study(temporary, study, model, layer, _cells(model, source))
     for note in (*model.notes, *study.notes, *_found(study)):
         typer.echo(f"  {note}")
     typer.echo(f"{out}: {', '.join(sorted(path.name for path in out.iterdir()))}")
-
-
-def _write(out: Path, study: AttentionStudy, model: GraphModel, source: Any, layer: int | None) -> None:
-    """Write the folder whole or not at all."""
-    from fimp.analysis.attention_files import write_study
-
-    temporary = out.with_name(f".{out.name}.{os.getpid()}")
-    try:
-        temporary.mkdir()
-        write_study(temporary, study, model, layer, _cells(model, source))
-        os.replace(temporary, out)
-    except OSError as error:
-        raise FIMPError(f"--out: {out} cannot be written ({error}); name another place") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _cells(model: GraphModel, source: Any) -> AnnData | None:
