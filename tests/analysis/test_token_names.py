@@ -5,7 +5,6 @@ from torch_geometric.data import Data
 
 import fimp
 from fimp.analysis import EdgeChoice, token_attention
-from fimp.analysis.overlays import overlay_figure, patch_maps
 from fimp.analysis.token_names import patch_side
 from fimp.errors import FIMPError
 from fimp.foundation.scgpt_files import new_scgpt, save_scgpt
@@ -62,21 +61,6 @@ def test_patches_attend_to_patches_in_a_vision_transformer(images, tmp_path):
     assert found.columns[6] == "row 2 column 3"
     # One less what goes to the class token.
     assert ((found.mean.sum(1) > 0.5) & (found.mean.sum(1) < 1.0)).all()
-
-
-def test_overlays_are_the_attention_of_single_edges(images, tmp_path):
-    model = fimp.ImageModel(images, image_size=16, patch_size=8, split_by="region", dim=16, layers=1)
-    nodes = np.arange(5)
-    maps = patch_maps(model, nodes, EdgeChoice("all"))
-    edges = {(i, j) for j, i in model.data.edge_index.t().tolist() if i < 5} | {(i, i) for i in range(5)}
-    assert set(maps) == edges
-    whole = patch_maps(model, np.arange(model.data.num_nodes), EdgeChoice("neighbors"))
-    mean = np.mean(list(whole.values()), axis=0).ravel()
-    found = token_attention(model)
-    shown = (found.count > 0).any(1)
-    np.testing.assert_allclose(np.average(found.mean[shown], 0, found.count[shown, 0]), mean, rtol=1e-5)
-    overlay_figure(model, tmp_path / "o.png")
-    assert (tmp_path / "o.png").stat().st_size > 5000
 
 
 @pytest.mark.parametrize("tokenizer", ["features", "grouped"])
