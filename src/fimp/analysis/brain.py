@@ -74,8 +74,8 @@ def _with_nilearn(
         edge_vmin=-limit if signed else 0.0,
         edge_vmax=limit,
         colorbar=True,
-        title=what,
     )
+    figure.suptitle(f"{what}; the {len(row)} strongest pairs", fontsize=9, color=INK, ha="left", x=0.01)
     figure.savefig(path)
 
 
