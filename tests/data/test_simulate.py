@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from fimp.data.cells import load_cells
 from fimp.data.graphs import knn_graph
-from fimp.data.simulate import recording, tissue
+from fimp.data.simulate import recording, sides, tissue
 from fimp.errors import FIMPError
 
 
@@ -131,3 +131,25 @@ def test_subjects_share_a_connectome_and_nothing_else():
 def test_a_recording_of_impossible_size_is_an_error(sizes):
     with pytest.raises(FIMPError, match="recording: n_regions"):
         recording(**sizes)
+
+
+def test_a_bond_is_heard_on_the_right_alone():
+    plain, bonded = (recording(n_regions=40, n_times=2000, bond=bond) for bond in (0.0, 1.0))
+    side = sides(plain.xyz)
+    assert {name: int((side == name).sum()) for name in ("left", "middle", "right")} == {
+        "left": 10,
+        "middle": 20,
+        "right": 10,
+    }
+    assert plain.xyz[side == "left", 0].max() < plain.xyz[side == "right", 0].min()
+    right, left = side == "right", side == "left"
+    assert np.isfinite(bonded.signal).all()
+    assert bonded.signal[right].std(1).max() < 20 * plain.signal[right].std(1).max()
+    np.testing.assert_array_equal(bonded.connectome[np.ix_(left, left)], plain.connectome[np.ix_(left, left)])
+
+    def together(one):
+        return np.corrcoef(one.signal)[np.ix_(right, left)].mean()
+
+    assert together(bonded) > together(plain) + 0.1
+    with pytest.raises(FIMPError, match="bond=-1"):
+        recording(bond=-1.0)

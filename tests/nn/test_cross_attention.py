@@ -167,3 +167,42 @@ def test_what_is_heard_needs_a_null_token():
         CrossNodeAttention(8, 2, heard=True)
     silent = heard_module()(torch.randn(2, 1, 8).double(), torch.randn(1, 1, 8).double(), torch.zeros(2, 0).long())
     assert not silent.any()
+
+
+def test_shares_are_the_weights_with_which_edges_make_the_message():
+    """Values that are all one per source add up to the message, source by source."""
+    torch.manual_seed(0)
+    message = CrossNodeAttention(8, 2, null_token=True, heard=True).double()
+    h = torch.randn(4, 3, 8, dtype=torch.float64)
+    edges = torch.tensor([[0, 1, 2, 3, 3], [0, 0, 0, 1, 1]])
+    mask = torch.tensor([[True, True, False], [True] * 3, [True] * 3, [False] * 3])
+    weight = torch.tensor([1.0, 0.5, 2.0, 1.0, 3.0], dtype=torch.float64)
+    shares = message.shares(h[:2], h, edges, mask, weight)
+    for chunk in (1, 2):
+        torch.testing.assert_close(message.shares(h[:2], h, edges, mask, weight, chunk=chunk), shares)
+    assert (shares[3:] == 0).all()
+    total = torch.zeros(2, 3, dtype=torch.float64).index_add(0, edges[1], shares)
+    assert ((total[0] > 0) & (total[0] < 1)).all()
+    # A source that says one thing in all its tokens, and nothing else is said: the message is its share of that.
+    for source in range(3):
+        torch.nn.init.zeros_(message.v_proj.weight)
+        said = torch.zeros(4, 2, 3, 4, dtype=torch.float64)
+        said[source] = 1.0
+        project = message._project
+
+        def spoken(*arguments, said=said, project=project):
+            query, key, value, key_mask = project(*arguments)
+            return query, key, torch.cat([said, torch.zeros_like(value[:, :, 3:])], 2), key_mask
+
+        message._project = spoken
+        torch.nn.init.eye_(message.out_proj.weight)
+        torch.nn.init.zeros_(message.out_proj.bias)
+        out = message(h[:2], h, edges, mask, weight, aggr="sum")
+        message._project = project
+        torch.testing.assert_close(out[0].mean(-1), shares[edges[0] == source][0])
+
+
+def test_shares_need_messages_that_are_divided_by_what_was_heard():
+    h = torch.randn(2, 3, 8)
+    with pytest.raises(FIMPError, match="built without heard=True"):
+        CrossNodeAttention(8, 2).shares(h, h, torch.tensor([[0], [1]]))

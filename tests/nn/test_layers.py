@@ -1,5 +1,7 @@
+import pytest
 import torch
 
+from fimp.errors import FIMPError
 from fimp.nn import FeatureDropout, FIMPLayer, OwnAttention
 from fimp.nn.layers import HalfNorm
 from fimp.tokenizers import Tokens
@@ -120,3 +122,26 @@ def test_edges_that_count_less_are_heard_less():
     torch.testing.assert_close(weighted[0], layer(queries, sources, edges[:, :1])[0], rtol=1e-5, atol=1e-6)
     layer = FIMPLayer(8, 2, edge_dropout=0.5).train()
     assert torch.isfinite(layer(queries, sources, edges, edge_weight=ones)).all()
+
+
+def test_own_attention_is_what_the_layer_uses():
+    """With values that name their token, what is attended to is the attention itself."""
+    queries, sources, _ = inputs()
+    own = Tokens(sources.h[:3], sources.mask[:3] | ~sources.mask[:3].any(1, keepdim=True))
+    attention = OwnAttention(8, 2)
+    weights = attention.attention(queries, own)
+    values = attention.kv_proj(own.h)[..., 8:].unflatten(-1, (2, 4))
+    heads = []
+    for head in range(2):
+        q, k = (part[..., 4 * head : 4 * head + 4] for part in (attention.q_proj(queries), attention.kv_proj(own.h)))
+        score = (q @ k.transpose(1, 2) / 2.0).masked_fill(~own.mask[:, None], float("-inf"))
+        heads.append(score.softmax(-1))
+    torch.testing.assert_close(weights, torch.stack(heads).mean(0))
+    wanted = torch.cat([one @ values[:, :, head] for head, one in enumerate(heads)], -1)
+    torch.testing.assert_close(attention(queries, own), attention.out_proj(wanted))
+
+
+def test_a_layer_without_own_attention_has_none():
+    queries, sources, _ = inputs()
+    with pytest.raises(FIMPError, match="built with own=False"):
+        FIMPLayer(8, 2, own=False).own_attention(queries, Tokens(sources.h[:3], sources.mask[:3]))

@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from fimp.cli import compare, data, demo, embed, models, pretrain, repeat, tune
+from fimp.cli import attention, compare, data, demo, embed, models, pretrain, repeat, tune
 from fimp.errors import FIMPError
 
 #: Commands that train one model in several processes.
@@ -32,6 +32,7 @@ app.add_typer(compare.app, name="compare")
 app.add_typer(pretrain.app, name="pretrain")
 app.add_typer(tune.app, name="tune")
 app.command("embed")(embed.embed)
+app.command("attention")(attention.attention)
 app.command("repeat")(repeat.repeat)
 
 

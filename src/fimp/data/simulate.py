@@ -103,7 +103,12 @@ def tissue(
 
 
 def recording(
-    n_regions: int = 40, n_times: int = 400, coupling: float = 0.5, seed: int = 0, subject: int = 0
+    n_regions: int = 40,
+    n_times: int = 400,
+    coupling: float = 0.5,
+    seed: int = 0,
+    subject: int = 0,
+    bond: float = 0.0,
 ) -> SimulatedRecording:
     """A brain recording by a linear stochastic model on a known connectome.
 
@@ -120,16 +125,20 @@ def recording(
         Seed of places and connectome, which subjects of one seed share.
     subject
         Seed of the noise and of offsets.
+    bond
+        What the quarter of regions farthest to the right (:func:`sides`) take over besides from the quarter farthest to
+        the left, which they hear together: times the sum of these over the root of their number. An effect to plant in
+        a group of subjects; rows of the connectome then sum to more, but nothing leads back from right to left.
 
     Raises
     ------
     FIMPError
         If sizes or the coupling are outside their ranges.
     """
-    if n_regions < 2 or n_times < 2 or not 0.0 <= coupling <= 1.0:
+    if n_regions < 2 or n_times < 2 or not 0.0 <= coupling <= 1.0 or not bond >= 0.0:
         raise FIMPError(
-            f"recording: n_regions={n_regions}, n_times={n_times}, coupling={coupling}; wanted at least 2 regions, 2 "
-            "times and a coupling from 0 to 1"
+            f"recording: n_regions={n_regions}, n_times={n_times}, coupling={coupling}, bond={bond}; wanted at least 2 "
+            "regions, 2 times, a coupling from 0 to 1 and a bond of 0 or more"
         )
     places = np.random.default_rng([seed, 12])
     direction = places.standard_normal((n_regions, 3))
@@ -140,6 +149,11 @@ def recording(
     weight /= weight.sum(axis=1, keepdims=True)
     # Rows sum to 0.97, so no eigenvalue is larger: the process is stable.
     connectome = 0.97 * ((1.0 - coupling) * np.eye(n_regions) + coupling * weight)
+    side = sides(xyz)
+    if bond:
+        # Nothing else may lead back, or the process could grow without bounds.
+        connectome[np.ix_(side != "right", side == "right")] = 0.0
+        connectome[np.ix_(side == "right", side == "left")] += bond / max(1, (side == "left").sum()) ** 0.5
     generator = np.random.default_rng([seed, 13, subject])
     warm_up = 100
     noise = generator.standard_normal((warm_up + n_times, n_regions))
@@ -148,6 +162,18 @@ def recording(
         states[time] = connectome @ states[time - 1] + noise[time]
     offset = generator.uniform(500.0, 1500.0, n_regions)
     return SimulatedRecording((offset + 10.0 * states[warm_up:]).T.astype(np.float32), xyz, connectome)
+
+
+def sides(xyz: NDArray[np.float64]) -> NDArray[np.str_]:
+    """Whether regions are of the quarter farthest to the ``left``, to the ``right``, or in the ``middle``: ``[R]``.
+
+    Parameters
+    ----------
+    xyz
+        Places of the regions ``[R, 3]``; the first axis runs from left to right.
+    """
+    quarter, rank = len(xyz) // 4, xyz[:, 0].argsort().argsort()
+    return np.where(rank < quarter, "left", np.where(rank >= len(xyz) - quarter, "right", "middle"))
 
 
 def _positions(count: int, generator: np.random.Generator) -> NDArray[np.float64]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import shutil
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,18 @@ from fimp.errors import FIMPError
 
 #: Name under which commands and readers take the recordings that are made with the defaults.
 NAME = "simulated_recordings"
+#: Folder of tables beside recordings, where nobody takes them for recordings.
+TABLES = "tables"
 
 
-def recordings(folder: str | Path, n_subjects: int = 4, n_regions: int = 40, n_times: int = 400, seed: int = 0) -> Path:
+def recordings(
+    folder: str | Path,
+    n_subjects: int = 4,
+    n_regions: int = 40,
+    n_times: int = 400,
+    seed: int = 0,
+    bond: float | None = None,
+) -> Path:
     """Write simulated recordings (:func:`fimp.data.simulate.recording`), one file per subject, and their regions.
 
     Parameters
@@ -27,6 +37,10 @@ def recordings(folder: str | Path, n_subjects: int = 4, n_regions: int = 40, n_t
         Sizes.
     seed
         Seed of everything; subjects share places and connectome.
+    bond
+        What every second subject's connectome has more (:func:`fimp.data.simulate.recording`). Then
+        ``tables/subjects.csv`` has who is in which group, ``bonded`` or ``plain``, and ``tables/networks.csv`` which
+        regions are ``left``, ``right`` or in the ``middle``. At 0 groups differ in name alone.
 
     Returns
     -------
@@ -38,16 +52,19 @@ def recordings(folder: str | Path, n_subjects: int = 4, n_regions: int = 40, n_t
     FIMPError
         If a size is too small, or the folder cannot be written.
     """
-    from fimp.data.simulate import recording
+    from fimp.data.simulate import recording, sides
 
     if n_subjects < 1:
         raise FIMPError(f"recordings: n_subjects={n_subjects}, wanted at least 1")
     place = Path(folder).expanduser()
-    made = [recording(n_regions, n_times, seed=seed, subject=subject) for subject in range(n_subjects)]
+    made = [
+        recording(n_regions, n_times, seed=seed, subject=subject, bond=(subject % 2) * (bond or 0.0))
+        for subject in range(n_subjects)
+    ]
+    subjects = [f"sub-{number:02d}" for number in range(1, n_subjects + 1)]
     try:
         place.mkdir(parents=True, exist_ok=True)
-        for number, one in enumerate(made, start=1):
-            subject = f"sub-{number:02d}"
+        for subject, one in zip(subjects, made, strict=True):
             np.savez(place / f"{subject}.npz", signal=one.signal, tr=2.0, subject=subject, structural=one.connectome)
         with (place / REGION_TABLE).open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
@@ -55,9 +72,22 @@ def recordings(folder: str | Path, n_subjects: int = 4, n_regions: int = 40, n_t
             writer.writerows(
                 [row, f"region {row}", *(f"{value:.3f}" for value in xyz)] for row, xyz in enumerate(made[0].xyz)
             )
+        if bond is not None:
+            groups = [("bonded" if number % 2 else "plain") for number in range(n_subjects)]
+            networks = [(f"region {row}", side) for row, side in enumerate(sides(made[0].xyz))]
+            _write_table(place / TABLES / "subjects.csv", ["subject", "group"], zip(subjects, groups, strict=True))
+            _write_table(place / TABLES / "networks.csv", ["region", "network"], networks)
     except OSError as error:
         raise FIMPError(f"{place}: cannot be written ({error.strerror or error}); name another folder") from error
     return place
+
+
+def _write_table(path: Path, titles: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    path.parent.mkdir(exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(titles)
+        writer.writerows(rows)
 
 
 def folder_of(source: str | Path) -> Path:

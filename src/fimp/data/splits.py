@@ -116,13 +116,26 @@ def block_split(positions: NDArray[np.floating], seed: int, blocks: int = 10) ->
     blocks
         Blocks per axis.
     """
-    generator = np.random.default_rng([seed, 1])
+    generator, cell = np.random.default_rng([seed, 1]), spatial_blocks(positions, blocks)
+    rank = generator.permutation(cell.max() + 1)
+    return _cut(np.lexsort((positions[:, 0], rank[cell])))
+
+
+def spatial_blocks(positions: NDArray[np.floating], blocks: int) -> NDArray[np.int64]:
+    """Block of each node ``[N]``, of ``blocks`` squared; space is cut at quantiles of its first two axes.
+
+    Parameters
+    ----------
+    positions
+        Coordinates ``[N, dimensions]``.
+    blocks
+        Blocks per axis.
+    """
     cell = np.zeros(len(positions), dtype=np.int64)
     for axis in range(min(2, positions.shape[1])):
         edges = np.quantile(positions[:, axis], np.linspace(0, 1, blocks + 1)[1:-1])
         cell = cell * blocks + np.searchsorted(edges, positions[:, axis], side="right")
-    rank = generator.permutation(cell.max() + 1)
-    return _cut(np.lexsort((positions[:, 0], rank[cell])))
+    return cell
 
 
 def crop(positions: NDArray[np.floating], fraction: float, seed: int = 0) -> NDArray[np.int64]:

@@ -133,15 +133,37 @@ class FIMP(Backbone):
         queries: Tokens,
         graph: Subgraph,
         names: tuple[Tensor, Tensor] | None = None,
+        *,
+        loops: Tensor,
+        near: Tensor,
         chunk: int = 1024,
-    ) -> Iterator[Tensor]:
-        """Attention of the last layer along its edges, mean over heads, in chunks ``[<= chunk, T, S]``.
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Attention of the last layer, mean over heads, in chunks of edges.
 
-        Arguments as in :meth:`forward`.
+        Rows sum to one minus what goes to the null token, or along self-loops to the node's cell token.
+
+        Parameters
+        ----------
+        cells, sources, queries, graph, names
+            As in :meth:`forward`.
+        loops
+            Self-loops ``[2, l]`` of seeds whose attention to their own sources is wanted.
+        near
+            Edges ``[2, e]`` of the graph, into seeds.
+        chunk
+            Most edges held at once.
+
+        Yields
+        ------
+        tuple
+            Edges ``[2, <= chunk]`` and attention ``[<= chunk, T, S]`` to the sources.
         """
-        asking, _, edges = self._until_last(cells, sources, queries, graph, names)
-        for start in range(0, edges.size(1), chunk):
-            yield self.last.attention(asking, sources, edges[:, start : start + chunk], names)
+        asking, own, _ = self._until_last(cells, sources, queries, graph, names)
+        for edges in _chunks(loops, chunk):
+            mine = Tokens(own.h[edges[1]], own.mask[edges[1]])
+            yield edges, self.last.own_attention(asking[edges[1]], mine)[:, :, 1:]
+        for edges in _chunks(near, chunk):
+            yield edges, self.last.attention(asking, sources, edges, names)
 
     def _until_last(
         self,
@@ -159,6 +181,12 @@ class FIMP(Backbone):
         mask = torch.cat([torch.ones_like(cells[:, :, 0], dtype=torch.bool), sources.mask[:seeds]], 1)
         asking = queries.h + cells + self.gate(queries.h) * self.norm_read(cells)
         return asking, Tokens(torch.cat([cells, sources.h[:seeds]], 1), mask), edges
+
+
+def _chunks(edges: Tensor, chunk: int) -> Iterator[Tensor]:
+    """Edges ``[2, e]`` in portions; none of no edges."""
+    for start in range(0, edges.size(1), chunk):
+        yield edges[:, start : start + chunk]
 
 
 def _build(h: Hyperparameters, in_dim: int, names: bool, parts: bool) -> Backbone:

@@ -99,18 +99,51 @@ class FIMPRounds(Backbone):
             ``[seeds, T, D]``; the first half of the channels holds the last guess.
         """
         edges = graph.within(self.reach)
-        whole, parts = names
+        states = self._pass(sources, guesses, edges, names[1], self._weights(sources, guesses, edges, names[0]))
+        return self.norm(states[: graph.num_seeds])
+
+    @torch.no_grad()
+    def attention(
+        self, sources: Tokens, guesses: Tensor, graph: Subgraph, names: tuple[Tensor, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """Share of every node within reach in what the seeds' tokens hear, mean over rounds and heads.
+
+        Arguments as in :meth:`forward`.
+
+        Returns
+        -------
+        tuple
+            Edges ``[2, E]`` into the seeds, self-loops among them, and shares ``[E, T]``
+            (:meth:`fimp.nn.CrossNodeAttention.shares`).
+        """
+        edges = graph.within(self.reach)
+        shares: list[Tensor] = []
+        weight = self._weights(sources, guesses, edges, names[0])
+        self._pass(sources, guesses, edges, names[1], weight, shares)
+        seeds = edges[1] < graph.num_seeds
+        return edges[:, seeds], torch.stack(shares).mean(0)[seeds]
+
+    def _weights(self, sources: Tokens, guesses: Tensor, edges: Tensor, whole: Tensor) -> Tensor:
+        """How much the message of every edge counts, ``[E]``: by how far the first pass finds that nodes agree."""
         # Both passes have the same weights, which learn from the second.
         with torch.no_grad():
             states = self._pass(sources, guesses, edges, whole)
             cosine = self._cosine(sources, states, edges)
-        states = self._pass(sources, guesses, edges, parts, torch.exp(self.agreement * (cosine - 1.0)))
-        return self.norm(states[: graph.num_seeds])
+        return torch.exp(self.agreement * (cosine - 1.0))
 
     def _pass(
-        self, sources: Tokens, states: Tensor, edges: Tensor, names: Tensor, weight: Tensor | None = None
+        self,
+        sources: Tokens,
+        states: Tensor,
+        edges: Tensor,
+        names: Tensor,
+        weight: Tensor | None = None,
+        shares: list[Tensor] | None = None,
     ) -> Tensor:
-        """All rounds. Hidden tokens, which are most where most is hidden, are left out of what is told."""
+        """All rounds. Hidden tokens, which are most where most is hidden, are left out of what is told.
+
+        Where a list is given, the shares of edges in each round are put there.
+        """
         half = sources.h.size(-1) // 2
         place = sources.mask.int().argsort(dim=1, descending=True, stable=True)[:, : int(sources.mask.sum(1).max())]
         values, mask = _pick(sources.h[..., :half], place), sources.mask.gather(1, place)
@@ -118,6 +151,9 @@ class FIMPRounds(Backbone):
         for layer in self.rounds:
             said = _pick(states, place)
             told = torch.cat([values - said[..., :half], said[..., half:]], -1)
+            if shares is not None:
+                assert isinstance(layer, FIMPLayer)
+                shares.append(layer.shares(states, Tokens(told, mask), edges, called, weight))
             states = layer(states, Tokens(told, mask), edges, names=called, edge_weight=weight)
         return states
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import torch
@@ -14,6 +15,7 @@ from fimp.foundation.vocabulary import read_mapping
 from fimp.models.checkpoints import FoundationChoice
 from fimp.models.registry import Backbone, Hyperparameters
 from fimp.nn.fimp_conv import FIMPConv
+from fimp.nn.foundation_attention import message_attention
 from fimp.nn.foundation_message import FoundationMessage
 from fimp.nn.transformer import TransformerLayer, TransformerStack
 from fimp.tokenizers.base import Tokens
@@ -61,15 +63,43 @@ class FoundationBackbone(Backbone):
         Tensor
             ``[seeds, T, D]``, after the model's final norm.
         """
-        loops = torch.arange(graph.num_seeds, device=queries.device).expand(2, -1)
-        edges, weight = loops, None
-        if self.hops:
-            near = graph.edge_index[:, : graph.num_edges[0]]
-            edges = torch.cat([loops, near], 1)
-            degree = torch.bincount(near[1], minlength=graph.num_seeds).clamp(min=1)
-            weight = torch.cat([degree, torch.ones_like(near[0])]).to(queries.dtype)
+        edges, weight = self._edges(queries, graph)
         out: Tensor = self.norm(self.conv((sources.h, queries), edges, (sources.mask, None), weight))
         return out
+
+    def attention(
+        self,
+        queries: Tensor,
+        sources: Tokens,
+        graph: Subgraph,
+        keep: Callable[[Tensor], Tensor],
+        layer: int | None = None,
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Attention of the message stream along some edges (:func:`fimp.nn.foundation_attention.message_attention`).
+
+        Parameters
+        ----------
+        queries, sources, graph
+            As in :meth:`forward`.
+        keep
+            Says of edges ``[2, e]``, self-loops among them, which are wanted ``[e]``.
+        layer
+            Which layer; the mean over all by default.
+        """
+        message = self.conv.message
+        assert isinstance(message, FoundationMessage)
+        mask = None if bool(sources.mask.all()) else sources.mask
+        edges, weight = self._edges(queries, graph)
+        yield from message_attention(message, queries, sources.h, edges, mask, weight, keep(edges), layer)
+
+    def _edges(self, queries: Tensor, graph: Subgraph) -> tuple[Tensor, Tensor | None]:
+        """Edges with self-loops of the seeds, and their weights."""
+        loops = torch.arange(graph.num_seeds, device=queries.device).expand(2, -1)
+        if not self.hops:
+            return loops, None
+        near = graph.edge_index[:, : graph.num_edges[0]]
+        degree = torch.bincount(near[1], minlength=graph.num_seeds).clamp(min=1)
+        return torch.cat([loops, near], 1), torch.cat([degree, torch.ones_like(near[0])]).to(queries.dtype)
 
     def plain(self, tokens: Tokens) -> Tensor:
         """States of nodes by themselves ``[n, T, D]``, after the final norm: :meth:`forward` of what they show."""

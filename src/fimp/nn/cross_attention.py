@@ -313,6 +313,52 @@ class CrossNodeAttention(nn.Module):
         weights = ops.edge_attention_weights(query, key, edge_index, key_mask=key_mask, scale=self._scale)
         return weights.mean(1)[:, :, : h_src.size(1)]
 
+    @torch.no_grad()
+    def shares(
+        self,
+        h_dst: Tensor,
+        h_src: Tensor,
+        edge_index: Tensor,
+        mask_src: Tensor | None = None,
+        edge_weight: Tensor | None = None,
+        names: tuple[Tensor, Tensor] | None = None,
+        chunk: int = 1024,
+    ) -> Tensor:
+        r"""Share of each edge in what a token hears, averaged over heads, ``[E, T]``.
+
+        .. math::
+            \mathrm{share}_e = \frac{w_e \sum_s a_{e,t,s}}{\sum_{e'} w_{e'} \sum_s a_{e',t,s} + \mathrm{prior}}
+
+        with sums over real tokens, not the null token, and over the in-edges ``e'`` of the same destination: the
+        weights with which a message of a module built with ``heard=True`` is made of its edges. What the prior takes is
+        missing from one.
+
+        Parameters
+        ----------
+        h_dst, h_src, edge_index, mask_src, edge_weight, names
+            As in :meth:`forward`; all edges of a destination must be there.
+        chunk
+            Edges whose attention is held at once.
+
+        Raises
+        ------
+        FIMPError
+            If the module was built without ``heard``, whose messages all weigh alike.
+        """
+        if self.prior is None:
+            raise FIMPError("CrossNodeAttention.shares: built without heard=True, so that all edges weigh alike")
+        query, key, _, key_mask = self._project(h_dst, h_src, mask_src, names)
+        parts = []
+        for edges in edge_index.split(chunk, 1):
+            weights = ops.edge_attention_weights(query, key, edges, key_mask=key_mask, scale=self._scale)
+            parts.append(weights[..., : h_src.size(1)].sum(-1))
+        heard = torch.cat(parts) if parts else query.new_zeros(0, self.heads, h_dst.size(1))
+        if edge_weight is not None:
+            heard = heard * edge_weight[:, None, None]
+        total = heard.new_zeros(h_dst.size(0), *heard.shape[1:]).index_add(0, edge_index[1], heard)
+        total = total + F.softplus(self.prior)[:, None]
+        return (heard / total[edge_index[1]]).mean(1)
+
     @property
     def _scale(self) -> float:
         return float((self.dim // self.heads) ** -0.5)

@@ -149,6 +149,29 @@ class FoundationMessage(nn.Module):
         _refuse(names)
         if aggr not in ("mean", "sum"):
             raise FIMPError(f"FoundationMessage: aggr={aggr!r} is unknown; use 'mean' or 'sum'")
+        streams, total, edge_weight = self.streams(h_dst, told, edge_index, mask_src, edge_weight)
+        final = self.aggregate == "final"
+        out = self._final(h_dst, streams) if final else self.layer_by_layer(h_dst, streams, edge_weight)
+        out = out.masked_fill((total == 0)[:, None, None], 0.0)
+        return out if aggr == "mean" else out * total[:, None, None]
+
+    def streams(
+        self,
+        h_dst: Tensor,
+        told: tuple[Tensor, ...],
+        edge_index: Tensor,
+        mask_src: Tensor | None,
+        edge_weight: Tensor | None,
+    ) -> tuple[Streams, Tensor, Tensor | None]:
+        """What message streams need, the weight that arrives at each destination ``[N_dst]``, and weights of edges.
+
+        Arguments as in :meth:`hear`; edges whose source sends nothing are left out.
+
+        Raises
+        ------
+        FIMPError
+            If shapes do not fit.
+        """
         self.stack.check(h_dst, None)
         ops.check_edges("FoundationMessage", edge_index, len(told[0]), len(h_dst), edge_weight)
         if mask_src is not None and bool(mask_src.all()):
@@ -163,10 +186,8 @@ class FoundationMessage(nn.Module):
         if edge_weight is not None:
             share = share * edge_weight.to(share.dtype)
         masks = [] if mask_src is None else [mask_src]
-        streams = _Streams(list(zip(told[::2], told[1::2], strict=True)), masks, edge_index, share)
-        out = self._final(h_dst, streams) if self.aggregate == "final" else self._layer(h_dst, streams, edge_weight)
-        out = out.masked_fill((total == 0)[:, None, None], 0.0)
-        return out if aggr == "mean" else out * total[:, None, None]
+        stream = list(zip(told[::2], told[1::2], strict=True))
+        return Streams(stream, masks, edge_index, share), total, edge_weight
 
     def _stream(self, x: Tensor, mask: Tensor | None) -> list[tuple[Tensor, Tensor]]:
         """Keys and values ``[N, H, S, d]`` of the plain model at every layer."""
@@ -214,7 +235,7 @@ class FoundationMessage(nn.Module):
             return function(*arguments)
         return checkpoint(function, *arguments, use_reentrant=False)
 
-    def _final(self, h: Tensor, streams: _Streams) -> Tensor:
+    def _final(self, h: Tensor, streams: Streams) -> Tensor:
         """Every message through all layers, then the mean."""
         depth = len(self.stack.layers)
 
@@ -228,11 +249,18 @@ class FoundationMessage(nn.Module):
         sources = [tensor for pair in streams.keys_values for tensor in pair]
         return self._sum(message, h, [*sources, *streams.masks], streams, h.shape[1:], self.stack)
 
-    def _layer(self, x: Tensor, streams: _Streams, edge_weight: Tensor | None) -> Tensor:
-        """The mean at every layer, and the rest of the layer once per node."""
+    def layer_by_layer(
+        self, x: Tensor, streams: Streams, edge_weight: Tensor | None, asked: list[Tensor] | None = None
+    ) -> Tensor:
+        """The mean at every layer, and the rest of the layer once per node: ``[N_dst, T, D]`` to the same.
+
+        Where a list is given, the queries ``[N_dst, H, T, d]`` of every layer are put there.
+        """
         for layer, (key, value) in zip(self.stack.layers, streams.keys_values, strict=True):
             assert isinstance(layer, TransformerLayer)
             query = layer.queries(x)
+            if asked is not None:
+                asked.append(query)
             if self.stack.config.landmarks is not None:
                 context = self._sum(
                     layer.attend, query, [key, value, *streams.masks], streams, x.shape[1:], layer.value_conv
@@ -260,7 +288,7 @@ class FoundationMessage(nn.Module):
         message: Callable[..., Tensor],
         destination: Tensor,
         sources: list[Tensor],
-        streams: _Streams,
+        streams: Streams,
         shape: torch.Size,
         module: nn.Module | None,
     ) -> Tensor:
@@ -272,14 +300,16 @@ class FoundationMessage(nn.Module):
             streams.edge_index,
             streams.share,
             shape,
-            chunk=self.edges_per_chunk or self._edges_per_chunk(destination, sources[0].size(-2)),
+            chunk=self.fitting_chunk(destination, sources[0].size(-2)),
             parameters=[] if module is None else list(module.parameters()),
             # The layers are the model's own, and drop as they are told there.
             random=self.stack.config.dropout > 0.0 and any(layer.training for layer in self.stack.layers),
         )
 
-    def _edges_per_chunk(self, destination: Tensor, source_tokens: int) -> int:
-        """By what a message holds in the backward pass: states, keys and values, scores, of all layers."""
+    def fitting_chunk(self, destination: Tensor, source_tokens: int) -> int:
+        """Edges held at once: by what a message holds in the backward pass, states, keys, values and scores."""
+        if self.edges_per_chunk is not None:
+            return self.edges_per_chunk
         config, tokens = self.stack.config, destination.size(-2)
         per_layer = 2 * source_tokens * config.dim + tokens * (8 * config.dim + 3 * config.hidden)
         per_layer += 2 * config.heads * tokens * source_tokens
@@ -291,7 +321,7 @@ class FoundationMessage(nn.Module):
         return f"aggregate={self.aggregate!r}"
 
 
-class _Streams(NamedTuple):
+class Streams(NamedTuple):
     """What message streams need of sources and edges.
 
     Attributes

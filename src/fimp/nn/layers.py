@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fimp import ops
+from fimp.errors import FIMPError
 from fimp.nn.cross_attention import CrossNodeAttention
 from fimp.nn.fimp_conv import FIMPConv
 from fimp.tokenizers.base import Tokens
@@ -96,6 +98,14 @@ class OwnAttention(nn.Module):
         dropout = self.dropout if self.training else 0.0
         attended = F.scaled_dot_product_attention(q, k, v, attn_mask=bias[:, None, None, :], dropout_p=dropout)
         return self.out_proj(attended.transpose(1, 2).flatten(2))
+
+    @torch.no_grad()
+    def attention(self, queries: Tensor, sources: Tokens) -> Tensor:
+        """Attention weights, mean over heads: ``[N, T, D]`` and sources ``[N, S, D]`` to ``[N, T, S]``."""
+        q = self.q_proj(queries).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        k = self.kv_proj(sources.h).unflatten(-1, (2, self.heads, -1)).select(2, 0).transpose(1, 2)
+        loops = torch.arange(len(queries), device=queries.device).expand(2, -1)
+        return ops.edge_attention_weights(q, k, loops, key_mask=sources.mask).mean(1)
 
 
 class FIMPLayer(nn.Module):
@@ -262,3 +272,31 @@ class FIMPLayer(nn.Module):
         assert isinstance(message, CrossNodeAttention)
         asking, told = self.norm_query(queries), self.norm_source(sources.h)
         return message.attention(asking, told, edge_index, sources.mask, names)
+
+    @torch.no_grad()
+    def own_attention(self, queries: Tensor, own: Tokens) -> Tensor:
+        """Attention weights of nodes to what they show to themselves, mean over heads, ``[N_dst, T, S']``.
+
+        Raises
+        ------
+        FIMPError
+            If the layer was built with ``own=False``.
+        """
+        if self.own is None:
+            raise FIMPError("FIMPLayer.own_attention: built with own=False; nodes tell themselves nothing")
+        return self.own.attention(self.norm_query(queries), Tokens(self.norm_source(own.h), own.mask))
+
+    @torch.no_grad()
+    def shares(
+        self,
+        queries: Tensor,
+        sources: Tokens,
+        edge_index: Tensor,
+        names: tuple[Tensor, Tensor] | None = None,
+        edge_weight: Tensor | None = None,
+    ) -> Tensor:
+        """Share of every edge in what a query hears, ``[E, T]`` (:meth:`fimp.nn.CrossNodeAttention.shares`)."""
+        message = self.conv.message
+        assert isinstance(message, CrossNodeAttention)
+        asking, told = self.norm_query(queries), self.norm_source(sources.h)
+        return message.shares(asking, told, edge_index, sources.mask, edge_weight, names)

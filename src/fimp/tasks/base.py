@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -16,6 +16,7 @@ from fimp.data.graphs import shuffle_sources
 from fimp.data.subgraph import Subgraph
 from fimp.errors import FIMPError
 from fimp.models.registry import Backbone, ModelChoice
+from fimp.tasks.attention import EdgeAttention, Keep
 
 #: Names of the parts of a split.
 PARTS = ("train", "val", "test")
@@ -45,6 +46,25 @@ class Network(nn.Module):
     def vectors(self, inputs: Any) -> Tensor:
         """What a model of vectors is given of the nodes, ``[n, F]``."""
         raise NotImplementedError
+
+    def attention(self, inputs: Any, graph: Subgraph, keep: Keep, layer: int | None = None) -> Iterator[EdgeAttention]:
+        """Attention of the seeds' tokens to their own and their neighbours', in chunks of edges.
+
+        Parameters
+        ----------
+        inputs, graph
+            As in a call.
+        keep
+            Which edges are wanted.
+        layer
+            Which layer of a foundation model; the mean over all by default.
+
+        Raises
+        ------
+        FIMPError
+            If the model has no cross-node attention.
+        """
+        raise FIMPError("attention: the model has no cross-node attention; use fimp-base or fimp:FOLDER")
 
     def pretraining_loss(self, inputs: Any, graph: Subgraph) -> Tensor:
         """Self-supervised loss of a model that pretrains, a scalar; it is told nothing but :meth:`vectors`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -13,7 +14,9 @@ from torchmetrics.functional.classification import binary_auroc, multiclass_accu
 from fimp.data.masking import EVALUATION
 from fimp.data.subgraph import Subgraph
 from fimp.errors import FIMPError
+from fimp.models.fimp import FIMP
 from fimp.models.registry import ModelChoice
+from fimp.tasks.attention import EdgeAttention, Keep, chosen_edges, named
 from fimp.tasks.base import Network, Task
 from fimp.tokenizers import Tokens
 
@@ -97,10 +100,31 @@ class ClassificationNetwork(Network):
         if self.input == "vectors":
             out: Tensor = self.model(self.vectors(inputs), graph)
             return out
-        question = self.question.expand(graph.num_seeds, 1, -1)
-        mask = torch.ones(question.shape[:2], dtype=torch.bool, device=question.device)
-        states: Tensor = self.model(*self.encoder.told(inputs.content, graph), Tokens(question, mask), graph)
+        states: Tensor = self.model(*self.encoder.told(inputs.content, graph), self._asked(graph), graph)
         return states[:, 0]
+
+    def attention(
+        self, inputs: Labelled, graph: Subgraph, keep: Keep, layer: int | None = None
+    ) -> Iterator[EdgeAttention]:
+        """Attention of the question to what is told; see :meth:`fimp.tasks.base.Network.attention`.
+
+        There is one row, number 0: what the class is.
+        """
+        if layer is not None or self.input != "tokens":
+            yield from super().attention(inputs, graph, keep, layer)
+            return
+        assert isinstance(self.model, FIMP)
+        cells, sources = self.encoder.told(inputs.content, graph)
+        loops, near = chosen_edges(graph, keep)
+        parts = self.model.attention(cells, sources, self._asked(graph), graph, loops=loops, near=near)
+        senders: Tensor = self.encoder.identities(inputs.content.take(len(sources.h)))
+        question = torch.zeros(graph.num_seeds, 1, dtype=torch.int64, device=senders.device)
+        yield from named(parts, question, senders)
+
+    def _asked(self, graph: Subgraph) -> Tokens:
+        """The question, put to every seed."""
+        question = self.question.expand(graph.num_seeds, 1, -1)
+        return Tokens(question, torch.ones(question.shape[:2], dtype=torch.bool, device=question.device))
 
 
 class ClassificationTask(Task):

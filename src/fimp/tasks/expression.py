@@ -23,6 +23,7 @@ from fimp.foundation.genept import gene_vectors
 from fimp.models.fimp import FIMP
 from fimp.models.registry import ModelChoice, default_reach
 from fimp.nn.readout import mean_tokens
+from fimp.tasks.attention import EdgeAttention, Keep, chosen_edges, named
 from fimp.tasks.base import Network, Task, TaskKind, register
 from fimp.tasks.cells import read_cells
 from fimp.tasks.foundation import FoundationExpressionNetwork, read_foundation
@@ -166,25 +167,20 @@ class ExpressionNetwork(Network):
         """What the cells show whose tokens the model hears."""
         return tokens.take(graph.num_nodes[self.model.reach]).visible()
 
-    def attention(self, tokens: CellTokens, graph: Subgraph) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Attention of the seeds' hidden genes to their neighbours' visible genes, in chunks of edges.
-
-        Yields
-        ------
-        tuple
-            Attention ``[e, T, S]``, and the genes of its rows ``[e, T]`` and columns ``[e, S]``; -1 where there is
-            no such token.
-        """
-        if not isinstance(self.model, FIMP):
-            raise FIMPError("attention: the model has no cross-node attention; use fimp-base")
-        asked, visible = tokens.take(graph.num_seeds).asked(), self._visible(tokens, graph)
+    def attention(
+        self, inputs: CellTokens, graph: Subgraph, keep: Keep, layer: int | None = None
+    ) -> Iterator[EdgeAttention]:
+        """Attention of the seeds' hidden genes to visible genes; see :meth:`fimp.tasks.base.Network.attention`."""
+        if layer is not None or self.input != "tokens":
+            yield from super().attention(inputs, graph, keep, layer)
+            return
+        assert isinstance(self.model, FIMP)
+        asked, visible = inputs.take(graph.num_seeds).asked(), self._visible(inputs, graph)
+        loops, near = chosen_edges(graph, keep)
+        told = self._conversation(inputs, asked, asked.hidden, graph)
         receivers = asked.genes.masked_fill(~asked.hidden, -1)
         senders = visible.genes.masked_fill(~visible.mask, -1)
-        start = 0
-        for weights in self.model.attention(*self._conversation(tokens, asked, asked.hidden, graph)):
-            src, dst = graph.edge_index[:, start : start + len(weights)]
-            start += len(weights)
-            yield weights, receivers[dst], senders[src]
+        yield from named(self.model.attention(*told, loops=loops, near=near), receivers, senders)
 
 
 class ExpressionTask(Task):

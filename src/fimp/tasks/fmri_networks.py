@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,9 +13,12 @@ from torch import Tensor, nn
 
 from fimp.data.subgraph import Subgraph
 from fimp.errors import FIMPError
+from fimp.models.fimp_rounds import FIMPRounds
 from fimp.models.gaussian import Gaussian
 from fimp.models.registry import ModelChoice
+from fimp.tasks.attention import EdgeAttention, Keep
 from fimp.tasks.base import Network
+from fimp.tokenizers.base import Tokens
 from fimp.tokenizers.window import WindowEncoder, WindowInputs
 
 #: What :func:`fitted_gaussian` chooses from, on validation windows.
@@ -88,14 +91,37 @@ class RecordingNetwork(Network):
         states = self._states(inputs, graph)
         return states.mean(1) if self.input == "tokens" else states
 
+    def attention(
+        self, inputs: WindowInputs, graph: Subgraph, keep: Keep, layer: int | None = None
+    ) -> Iterator[EdgeAttention]:
+        """Share of regions in what a region hears; see :meth:`fimp.tasks.base.Network.attention`.
+
+        There is one row and one column, whose names are positions in the subgraph: what comes along an edge, averaged
+        over the patches of the receiver (:meth:`fimp.models.fimp_rounds.FIMPRounds.attention`).
+        """
+        if layer is not None or self.input != "tokens":
+            yield from super().attention(inputs, graph, keep, layer)
+            return
+        assert isinstance(self.model, FIMPRounds)
+        edges, shares = self.model.attention(*self._conversation(inputs, graph))
+        wanted = keep(edges)
+        edges, weight = edges[:, wanted], shares[wanted].mean(1)
+        yield EdgeAttention(weight[:, None, None], edges[1, :, None], edges[0, :, None], edges)
+
     def _states(self, inputs: WindowInputs, graph: Subgraph) -> Tensor:
         if self.input == "vectors":
             out: Tensor = self.model(self.vectors(inputs), graph)
             return out
+        states: Tensor = self.model(*self._conversation(inputs, graph))
+        return states
+
+    def _conversation(
+        self, inputs: WindowInputs, graph: Subgraph
+    ) -> tuple[Tokens, Tensor, Subgraph, tuple[Tensor, Tensor]]:
+        """What a model of tokens takes: what regions show, a first guess, the graph, and names."""
         tokenizer = self.encoder.tokenizer
         guesses = tokenizer(inputs._replace(hidden=torch.ones_like(inputs.hidden)))
-        states: Tensor = self.model(self.encoder.told(inputs), guesses, graph, tokenizer.names(inputs))
-        return states
+        return self.encoder.told(inputs), guesses, graph, tokenizer.names(inputs)
 
 
 class GaussianNetwork(Network):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from torch_geometric.utils import scatter
 
 from fimp.data.masking import CellTokens
 from fimp.data.subgraph import Subgraph
+from fimp.errors import FIMPError
 from fimp.foundation import FoundationModel
 from fimp.foundation.brainlm_recordings import RecordingReader
 from fimp.foundation.cells import CellReader
@@ -17,6 +19,7 @@ from fimp.foundation.vit_images import ImageReader
 from fimp.models.foundation import FoundationBackbone, load_foundation
 from fimp.models.registry import ModelChoice
 from fimp.nn.readout import mean_tokens
+from fimp.tasks.attention import EdgeAttention, Keep, named
 from fimp.tasks.base import Network
 from fimp.tasks.classification import Labelled
 from fimp.tokenizers.base import Tokens
@@ -150,6 +153,18 @@ class FoundationExpressionNetwork(Network):
         seeds = inputs.take(graph.num_seeds)
         return mean_tokens(self._states(inputs, seeds, graph), seeds.mask)
 
+    def attention(
+        self, inputs: CellTokens, graph: Subgraph, keep: Keep, layer: int | None = None
+    ) -> Iterator[EdgeAttention]:
+        """Attention of the seeds' hidden genes to visible genes; see :meth:`fimp.tasks.base.Network.attention`."""
+        asked = inputs.take(graph.num_seeds).asked()
+        visible = inputs.take(graph.num_nodes[self.hops]).visible()
+        sources = self.reader.sources(visible)
+        assert isinstance(self.model, FoundationBackbone)
+        parts = self.model.attention(self.reader.queries(asked), sources, graph, keep, layer)
+        senders = _unmasked(visible.genes, sources.mask)
+        yield from named(parts, asked.genes.masked_fill(~asked.hidden, -1), senders)
+
     def _states(self, tokens: CellTokens, asked: CellTokens, graph: Subgraph) -> Tensor:
         visible = tokens.take(graph.num_nodes[self.hops]).visible()
         out: Tensor = self.model(self.reader.queries(asked), self.reader.sources(visible), graph)
@@ -215,6 +230,21 @@ class FoundationClassificationNetwork(Network):
                 out.append(around[:seeds])
         return torch.cat(out, 1)
 
+    def attention(
+        self, inputs: Labelled, graph: Subgraph, keep: Keep, layer: int | None = None
+    ) -> Iterator[EdgeAttention]:
+        """Attention of what the seeds show to what is told; see :meth:`fimp.tasks.base.Network.attention`."""
+        content = inputs.content.take(graph.num_nodes[self.model.hops])
+        tokens, seeds = self.reader.told(content), graph.num_seeds
+        if isinstance(content, CellTokens):
+            names = _unmasked(content.visible().genes, tokens.mask)
+        else:
+            # Class and register tokens come first; patches fill a square.
+            side = math.isqrt(tokens.h.size(1))
+            names = torch.arange(side**2, device=tokens.h.device).expand(len(tokens.h), -1)
+        parts = self.model.attention(tokens.h[:seeds], tokens, graph, keep, layer)
+        yield from named(parts, names[:seeds], names)
+
 
 class FoundationRecordingNetwork(Network):
     """Predicts hidden patches of brain recordings with a foundation model: a linear layer on the last states.
@@ -246,9 +276,20 @@ class FoundationRecordingNetwork(Network):
         """One vector per seed, ``[seeds, D]``: the mean state over its patches."""
         return self._states(inputs, graph).mean(1)
 
+    def attention(
+        self, inputs: WindowInputs, graph: Subgraph, keep: Keep, layer: int | None = None
+    ) -> Iterator[EdgeAttention]:
+        """Regions all weigh alike in messages of a foundation model: there is nothing to tell."""
+        raise FIMPError("attention: messages of a foundation model weigh all regions alike; use a run of fimp-base")
+
     def _states(self, inputs: WindowInputs, graph: Subgraph) -> Tensor:
         near = inputs.take(graph.num_nodes[self.hops])
         queries = self.reader.queries(inputs.take(graph.num_seeds))
         states: Tensor = self.model(queries, self.reader.told(near), graph)
         # The first token belongs to no patch.
         return states[:, 1:]
+
+
+def _unmasked(genes: Tensor, mask: Tensor) -> Tensor:
+    """Genes ``[n, S]``, -1 where the model has no token; its ``mask [n, S + k]`` begins with tokens of no gene."""
+    return genes.masked_fill(~mask[:, mask.size(1) - genes.size(1) :], -1)

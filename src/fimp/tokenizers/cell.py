@@ -70,6 +70,11 @@ class CellEncoder(nn.Module):
         """Tokens that sum up the cells ``[n, 1, D]``, and the visible genes of those within one hop ``[n_1, S, D]``."""
         return self.summaries(tokens), self.sources(tokens.take(graph.num_nodes[1]).visible())
 
+    def identities(self, tokens: CellTokens) -> Tensor:
+        """Which gene each of the sources of :meth:`told` is, ``[n, S]``; -1 where there is none."""
+        visible = tokens.visible()
+        return visible.genes.masked_fill(~visible.mask, -1)
+
     def summaries(self, tokens: CellTokens) -> Tensor:
         """Tokens that sum up the cells, ``[n, 1, D]``."""
         values, common = self._standardise(tokens), self._in_common_unit(tokens)

@@ -153,6 +153,11 @@ class FeatureEncoder(CellEncoder):
         few = content.take(graph.num_nodes[1]).columns(self.tokens)
         return whole, self.tokenizer(few.genes, self._standardise(few), few.mask)
 
+    def identities(self, content: CellTokens) -> Tensor:
+        """Which feature each of the sources of :meth:`told` is, ``[n, S]``; -1 where there is none."""
+        few = content.columns(self.tokens)
+        return few.genes.masked_fill(~few.mask, -1)
+
 
 def _nonzero(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Rows, columns and values of what is not zero, in this order."""

@@ -157,3 +157,8 @@ class GroupedEncoder(nn.Module):
         shown: Tokens = self.tokenizer((near.x - self.mean) / self.deviation)
         whole = self.whole(self.vectors(content))
         return (whole + self.update(whole)).unsqueeze(1), shown
+
+    def identities(self, content: DenseFeatures) -> Tensor:
+        """Which group each of the sources of :meth:`told` is, ``[n, groups]``."""
+        groups = len(self.tokenizer.group)
+        return torch.arange(groups, device=content.x.device).expand(len(content.x), -1)

@@ -153,3 +153,8 @@ class PatchEncoder(nn.Module):
         patches: Tokens = self.tokenizer(near.normalised(self.mean, self.std))
         whole = self.vectors(content)
         return (whole + self.update(whole)).unsqueeze(1), patches
+
+    def identities(self, content: ImageInputs) -> Tensor:
+        """Which patch each of the sources of :meth:`told` is, row by row: ``[n, P]``."""
+        patches = (self.tokenizer.image_size // self.tokenizer.patch_size) ** 2
+        return torch.arange(patches, device=content.pixels.device).expand(len(content.pixels), -1)
