@@ -1,0 +1,111 @@
+"""How figures of a report look: colours that can be told apart, and SVG that follows light and dark pages."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import StringIO
+from typing import Any
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from fimp.analysis.figures import BEST, GRID, INK, MUTED
+
+#: Colours of classes and models that readers with any colour vision tell apart (Okabe and Ito 2008), and of the rest.
+PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
+REST = "#9aa5ad"
+#: Dots beyond this number are drawn as an image within the figure, which keeps files small.
+MOST_VECTORS = 400
+#: Below and above what is true; equal is grey, which shows on white and on black.
+DIFFERENCE = LinearSegmentedColormap.from_list("difference", ["#0072B2", "#b4b8bb", "#D55E00"])
+#: Values, from low to high; neither end vanishes on white or on black.
+VALUES = "viridis"
+
+_PAGE = {INK: "var(--ink)", MUTED: "var(--muted)", GRID: "var(--grid)", BEST: "var(--best)", "#ffffff": "var(--card)"}
+_RULES = {
+    "font.size": 9,
+    "text.color": INK,
+    "axes.labelcolor": MUTED,
+    "axes.labelsize": 9,
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "axes.edgecolor": GRID,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    # Names of genes and files are text, also where they hold a dollar sign.
+    "text.parse_math": False,
+    "savefig.transparent": True,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "fimp",
+}
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """Figures drawn within look like those of a report."""
+    with rc_context(_RULES):
+        yield
+
+
+def canvas(width: float, height: float) -> Figure:
+    """A figure in inches, laid out so that nothing overlaps."""
+    return Figure(figsize=(width, height), dpi=150, layout="constrained")
+
+
+def map_axis(axis: Any) -> None:
+    """Take frame and ticks off a panel that shows places, where both directions are equally long."""
+    axis.set_aspect("equal", adjustable="datalim")
+    axis.set_xticks([])
+    axis.set_yticks([])
+    for spine in axis.spines.values():
+        spine.set_visible(False)
+
+
+def dots(axis: Any, xy: NDArray[np.floating], size: float | None = None, **how: Any) -> Any:
+    """Scatter ``xy [n, 2]``, many dots as an image, smaller the more there are."""
+    size = float(np.clip(9000.0 / max(len(xy), 1), 1.2, 26.0)) if size is None else size
+    return axis.scatter(xy[:, 0], xy[:, 1], s=size, lw=0, rasterized=len(xy) > MOST_VECTORS, **how)
+
+
+def to_svg(figure: Figure, mark: str, alt: str) -> str:
+    """A figure as SVG to put into an HTML page, which gives it its colours of text, axes and grids.
+
+    Parameters
+    ----------
+    figure
+        Drawn within :func:`styled`.
+    mark
+        Put before the ids, so that those of several figures on a page differ.
+    alt
+        What it shows, for those who do not see it.
+    """
+    from markupsafe import escape
+
+    stream = StringIO()
+    figure.savefig(stream, format="svg", dpi=200)
+    text = stream.getvalue()
+    text = text[text.index("<svg") :]
+    # Comments repeat names, metadata and name spaces hold addresses, styles would be those of the page.
+    text = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>|<style.*?</style>", "", text, flags=re.DOTALL)
+    text = re.sub(r'\bid="', f'id="{mark}-', text)
+    text = re.sub(r'href="#', f'href="#{mark}-', text)
+    text = re.sub(r"url\(#", f"url(#{mark}-", text)
+    for colour, name in _PAGE.items():
+        text = re.sub(colour, name, text, flags=re.IGNORECASE)
+    box = re.search(r'viewBox="[^"]*"', text)
+    assert box is not None
+    head = f'<svg {box[0]} role="img" aria-label="{escape(alt)}">'
+    return head + text[text.index(">") + 1 :]
