@@ -20,9 +20,7 @@ _MOST = 8
 _TRUE, _HIDDEN = "#b9c0c5", "#f3f1ec"
 
 
-def reconstruction_figure(
-    task: FMRITask, examples: dict[str, dict[str, Tensor]], results: dict[str, Any], path: Path
-) -> None:
+def reconstruction_figure(task: FMRITask, examples: dict[str, dict[str, Tensor]], results: dict[str, Any]) -> Figure:
     """Draw some regions of a test window: the true signal, what is visible of it, and what each model predicts.
 
     Parameters
@@ -33,8 +31,6 @@ def reconstruction_figure(
         Of every model, from :meth:`FMRITask.example`; of many models, the best are drawn.
     results
         Content of ``results.json``, which says which are best.
-    path
-        PNG to write.
     """
     score = {run["model"]: run["metrics"]["r2"] for run in results["runs"] if run["seed"] == task.seed}
     ranked = sorted(examples, key=lambda name: -np.inf if score[name] is None else -score[name])
@@ -61,7 +57,7 @@ def reconstruction_figure(
             f"{short_name(model)}{said}", rotation=0, ha="right", va="center", fontsize=8, color=INK, labelpad=6
         )
     _legend(figure, axes[0, 0], task, len(drawn), len(examples))
-    figure.savefig(path)
+    return figure
 
 
 def _patches(

@@ -67,7 +67,9 @@ def canvas(width: float, height: float) -> Figure:
 
 def map_axis(axis: Any) -> None:
     """Take frame and ticks off a panel that shows places, where both directions are equally long."""
-    axis.set_aspect("equal", adjustable="datalim")
+    # matplotlib widens the limits of a panel only where it shares them with none.
+    shared = len(axis.get_shared_x_axes().get_siblings(axis)) > 1
+    axis.set_aspect("equal", adjustable="box" if shared else "datalim")
     axis.set_xticks([])
     axis.set_yticks([])
     for spine in axis.spines.values():

@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from fimp.cli import compare, data, demo, embed, models, pretrain, repeat, tune
+from fimp.cli import compare, data, demo, embed, models, pretrain, repeat, report, tune
 from fimp.errors import FIMPError
 
 # What typer raises for an unknown or malformed flag; it has no public name of its own.
@@ -29,6 +29,7 @@ app.add_typer(pretrain.app, name="pretrain")
 app.add_typer(tune.app, name="tune")
 app.command("embed")(embed.embed)
 app.command("repeat")(repeat.repeat)
+app.command("report")(report.report)
 
 
 @app.callback(invoke_without_command=True)

@@ -1,0 +1,60 @@
+"""The section on attention: what ``fimp attention RUN --out RUN/attention`` wrote."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+from fimp.analysis.report.found import FoundRun
+from fimp.analysis.report.page import Section, Table, image
+from fimp.errors import FIMPError
+
+#: Folder of the figures within a run, rows of the table that are shown.
+FOLDER, _ROWS = "attention", 15
+
+
+def attention_section(run: FoundRun) -> Section | None:
+    """Figures and leading pairs of attention; None where none were made.
+
+    Raises
+    ------
+    FIMPError
+        If ``pairs.csv`` is no table.
+    """
+    folders = [one / FOLDER for one in dict.fromkeys((run.folder, run.shown)) if (one / FOLDER).is_dir()]
+    if not folders:
+        return None
+    folder, section = folders[0], Section("attention", "Attention")
+    for path in sorted(folder.glob("*.png")):
+        said = path.stem.replace("_", " ").replace("-", " ")
+        section.pictures.append(image(path, f"Attention: {said}", f"{said.capitalize()} ({FOLDER}/{path.name})."))
+    if (folder / "pairs.csv").exists():
+        section.tables.append(_pairs(folder / "pairs.csv"))
+    return section if section.pictures or section.tables else None
+
+
+def _pairs(path: Path) -> Table:
+    try:
+        with path.open(newline="") as file:
+            rows = list(csv.reader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise FIMPError(f"{path}: cannot be read ({error}); run fimp attention again") from error
+    if not rows:
+        raise FIMPError(f"{path}: is empty; run fimp attention again")
+    header, body = rows[0], [row for row in rows[1:] if len(row) == len(rows[0])]
+    shown = [[_short(cell) for cell in row] for row in body[:_ROWS]]
+    numbers = tuple(k for k in range(len(header)) if shown and all(_is_number(row[k]) for row in shown))
+    return Table(f"The first {len(shown)} of {len(body):,} ranked pairs ({FOLDER}/pairs.csv)", header, shown, numbers)
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _short(cell: str) -> str:
+    """Numbers with the digits that a reader can use."""
+    return f"{float(cell):.4g}" if _is_number(cell) and not cell.isdigit() else cell
