@@ -66,7 +66,9 @@ def expression_maps(
     rows
         Title and index of each gene.
     """
-    figure = canvas(7.4, 2.7 * len(rows) + 0.2)
+    shape = np.ptp(xy[background], axis=0)
+    height = float(np.clip(2.0 * shape[1] / max(shape[0], 1e-9), 1.3, 3.4))
+    figure = canvas(7.4, (height + 0.5) * len(rows) + 0.1)
     axes = figure.subplots(len(rows), 3, squeeze=False, sharex=True, sharey=True)
     for line, (title, gene) in zip(axes, rows, strict=True):
         own = values.take(values.gene == gene)

@@ -76,10 +76,12 @@ def _crop(xy: NDArray[np.float64]) -> NDArray[np.bool_]:
 
 
 def _with_edges(axis: Any, layout: Layout, colours: NDArray[np.str_]) -> None:
-    many = layout.edges.shape[1] > 5 * MOST_VECTORS
-    axis.add_collection(
-        LineCollection(layout.xy[layout.edges.T], colors=_EDGE, lw=0.7, alpha=0.55, rasterized=many, zorder=1)
-    )
+    # A line for both directions; loops have no length.
+    pairs = np.unique(np.sort(layout.edges, axis=0), axis=1)
+    pairs = pairs[:, pairs[0] != pairs[1]]
+    if pairs.shape[1] > 2 * MOST_VECTORS:
+        axis.set_rasterization_zorder(1.0)
+    axis.add_collection(LineCollection(layout.xy[pairs.T], colors=_EDGE, lw=0.8, alpha=0.5, zorder=0.4))
     axis.autoscale_view()
-    dots(axis, layout.xy, c=colours, zorder=2)
+    dots(axis, layout.xy, c=colours)
     map_axis(axis)

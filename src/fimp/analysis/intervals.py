@@ -14,7 +14,7 @@ from fimp.models.checkpoints import short_name
 def interval_figure(results: dict[str, Any]) -> Figure:
     """Draw the monitored metric of every model, and its difference to the best baseline.
 
-    A dot per seed, a diamond for their mean, a line for the 95 % interval over test nodes.
+    A dot per seed, an upright stroke for their mean, a line for the 95 % interval over test nodes.
 
     Parameters
     ----------
@@ -39,6 +39,18 @@ def interval_figure(results: dict[str, Any]) -> Figure:
         baseline = short_name(next(iter(entries.values()))["baseline"])
         axes[1].set_title(f"difference to {baseline}, the best baseline")
         axes[1].axvline(0.0, color=MUTED, lw=1.0, zorder=1)
+        for place, row in enumerate(rows):
+            if short_name(row["model"]) == baseline:
+                axes[1].annotate(
+                    "0 by definition",
+                    (0.0, place),
+                    xytext=(-5, 0),
+                    textcoords="offset points",
+                    ha="right",
+                    va="center",
+                    fontsize=8,
+                    color=MUTED,
+                )
     for axis in axes:
         axis.grid(axis="x", color=GRID, lw=0.8, zorder=0)
         axis.spines[["left", "bottom"]].set_visible(False)
@@ -51,8 +63,8 @@ def _row(axis: Any, place: int, mean: float | None, bounds: list[float] | None, 
         return
     if bounds is not None:
         axis.plot(bounds, [place, place], color=BEST, lw=2.4, solid_capstyle="round", zorder=2)
-    axis.plot(seeds, [place] * len(seeds), "o", ms=4.0, mfc="white", mec=INK, mew=0.8, zorder=3)
-    axis.plot([mean], [place], "D", ms=5.0, color=BEST, zorder=4)
+    axis.plot([mean], [place], "|", ms=13.0, mew=2.2, color=BEST, zorder=3)
+    axis.plot(seeds, [place] * len(seeds), "o", ms=4.2, mfc="white", mec=INK, mew=0.9, zorder=4)
 
 
 def _differences(results: dict[str, Any], model: str, baseline: str) -> list[float]:

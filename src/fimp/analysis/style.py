@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from io import StringIO
+from io import BytesIO, StringIO
 from typing import Any
 
 import numpy as np
-from matplotlib import rc_context
+from matplotlib import colormaps, rc_context
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -23,8 +24,10 @@ REST = "#9aa5ad"
 MOST_VECTORS = 400
 #: Below and above what is true; equal is grey, which shows on white and on black.
 DIFFERENCE = LinearSegmentedColormap.from_list("difference", ["#0072B2", "#b4b8bb", "#D55E00"])
-#: Values, from low to high; neither end vanishes on white or on black.
-VALUES = "viridis"
+#: Values, from low to high: viridis without its ends, which vanish on black and on white.
+VALUES = LinearSegmentedColormap.from_list("values", colormaps["viridis"](np.linspace(0.2, 0.95, 256)))
+#: Bytes of an image below which there is nothing to save, as of colour bars.
+_SMALL = 4000
 
 _PAGE = {INK: "var(--ink)", MUTED: "var(--muted)", GRID: "var(--grid)", BEST: "var(--best)", "#ffffff": "var(--card)"}
 _RULES = {
@@ -79,7 +82,11 @@ def map_axis(axis: Any) -> None:
 def dots(axis: Any, xy: NDArray[np.floating], size: float | None = None, **how: Any) -> Any:
     """Scatter ``xy [n, 2]``, many dots as an image, smaller the more there are."""
     size = float(np.clip(9000.0 / max(len(xy), 1), 1.2, 26.0)) if size is None else size
-    return axis.scatter(xy[:, 0], xy[:, 1], s=size, lw=0, rasterized=len(xy) > MOST_VECTORS, **how)
+    many = len(xy) > MOST_VECTORS
+    if many:
+        # All that lies below becomes one image.
+        axis.set_rasterization_zorder(1.0)
+    return axis.scatter(xy[:, 0], xy[:, 1], s=size, lw=0, zorder=0.5 if many else 2.0, **how)
 
 
 def to_svg(figure: Figure, mark: str, alt: str) -> str:
@@ -97,17 +104,33 @@ def to_svg(figure: Figure, mark: str, alt: str) -> str:
     from markupsafe import escape
 
     stream = StringIO()
-    figure.savefig(stream, format="svg", dpi=200)
+    figure.savefig(stream, format="svg", dpi=144)
     text = stream.getvalue()
     text = text[text.index("<svg") :]
     # Comments repeat names, metadata and name spaces hold addresses, styles would be those of the page.
     text = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>|<style.*?</style>", "", text, flags=re.DOTALL)
-    text = re.sub(r'\bid="', f'id="{mark}-', text)
+    # What is pointed to keeps its id; others only repeat themselves.
+    used = set(re.findall(r'href="#([^"]+)"|url\(#([^)]+)\)', text))
+    names = {name for pair in used for name in pair if name}
+    text = re.sub(r' id="([^"]*)"', lambda m: f' id="{mark}-{m[1]}"' if m[1] in names else "", text)
     text = re.sub(r'href="#', f'href="#{mark}-', text)
     text = re.sub(r"url\(#", f"url(#{mark}-", text)
+    text = re.sub(r'(data:image/png;base64,)([^"]*)', lambda m: m[1] + _smaller(m[2]), text)
     for colour, name in _PAGE.items():
         text = re.sub(colour, name, text, flags=re.IGNORECASE)
     box = re.search(r'viewBox="[^"]*"', text)
     assert box is not None
     head = f'<svg {box[0]} role="img" aria-label="{escape(alt)}">'
     return head + text[text.index(">") + 1 :]
+
+
+def _smaller(image: str) -> str:
+    """A PNG with 256 colours in place of one with all, both in base64; dots look the same in a third of the bytes."""
+    from PIL import Image
+
+    known, stream = base64.b64decode(image), BytesIO()
+    if len(known) < _SMALL:
+        return image
+    with Image.open(BytesIO(known)) as full:
+        full.convert("RGBA").quantize(256, method=Image.Quantize.FASTOCTREE).save(stream, "PNG", optimize=True)
+    return base64.b64encode(stream.getvalue()).decode()

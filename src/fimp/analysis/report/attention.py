@@ -27,10 +27,10 @@ def attention_section(run: FoundRun) -> Section | None:
     folder, section = folders[0], Section("attention", "Attention")
     for path in sorted(folder.glob("*.png")):
         said = path.stem.replace("_", " ").replace("-", " ")
-        section.pictures.append(image(path, f"Attention: {said}", f"{said.capitalize()} ({FOLDER}/{path.name})."))
+        section.parts.append(image(path, f"Attention: {said}", f"{said.capitalize()} ({FOLDER}/{path.name})."))
     if (folder / "pairs.csv").exists():
-        section.tables.append(_pairs(folder / "pairs.csv"))
-    return section if section.pictures or section.tables else None
+        section.parts.append(_pairs(folder / "pairs.csv"))
+    return section if section.parts else None
 
 
 def _pairs(path: Path) -> Table:

@@ -10,18 +10,17 @@ from matplotlib.figure import Figure
 
 from fimp.analysis.graph_picture import graph_picture
 from fimp.analysis.report.found import FoundRun
-from fimp.analysis.report.page import Section, Table, draw
+from fimp.analysis.report.page import Section, draw
 from fimp.analysis.report.view import View
 
 
 def data_section(run: FoundRun, view: View | None) -> Section:
     """What the data is, with a picture of its graph where it is at hand."""
     section = Section("data", "Data")
-    facts = _facts(run, view)
-    section.tables.append(Table("What was read", ["", ""], [[name, value] for name, value in facts], (1,)))
+    section.facts += _facts(run, view)
     if view is not None:
         section.notes += view.model.task.data.notes
-        section.pictures.append(
+        section.parts.append(
             draw("graph", f"Graph of {view.model.nodes}: nodes and the edges between them", lambda: _graph(view))
         )
     elif run.results is not None:

@@ -40,12 +40,12 @@ def prediction_section(run: FoundRun, view: View) -> Section | None:
     if isinstance(view.model.task, ClassificationTask):
         _classes(section, view)
     elif view.recordings is not None:
-        section.pictures.append(
+        section.parts.append(
             draw("signals", "Signals of some regions, recorded and filled in", lambda: _signals(run, view))
         )
     else:
         _genes(section, view)
-    return section if section.pictures else None
+    return section if section.parts else None
 
 
 def embedding_section(view: View) -> tuple[Section | None, list[str]]:
@@ -59,15 +59,15 @@ def embedding_section(view: View) -> tuple[Section | None, list[str]]:
             left_out.append(f"Embedding of {name}: {error}.")
             continue
         if picture is not None:
-            section.pictures.append(picture)
-    return (section if section.pictures else None), left_out
+            section.parts.append(picture)
+    return (section if section.parts else None), left_out
 
 
 def _classes(section: Section, view: View) -> None:
     node, truth, predicted = view.classes()
     names = view.class_names or []
     caption = "Rows are true classes, each a share of 1 over what it was taken for; right is on the diagonal."
-    section.pictures.append(
+    section.parts.append(
         draw(
             "confusion",
             "Which classes are taken for which",
@@ -80,7 +80,7 @@ def _classes(section: Section, view: View) -> None:
     if view.layout.real and inside.sum() > 1:
         xy = view.layout.xy[place[node[inside]]]
         said = f"{int(inside.sum()):,} test {view.model.nodes}, {view.layout.about}. Colours are those of the classes."
-        section.pictures.append(
+        section.parts.append(
             draw(
                 "maps",
                 "Maps of true classes, predicted classes and errors",
@@ -93,7 +93,7 @@ def _classes(section: Section, view: View) -> None:
         shown = pixels.views(node[chosen], int(view.model.data.image_size), EVALUATION, view.model.config.seed)
         labels = ([names[k] for k in truth[chosen]], [names[k] for k in predicted[chosen]])
         said = f"{len(chosen)} test images, drawn at random: ✓ the class, or ✗ what it was taken for and what it is."
-        section.pictures.append(
+        section.parts.append(
             draw("images", "Some test images with predicted classes", lambda: (image_examples(shown, *labels), said))
         )
 
@@ -118,7 +118,7 @@ def _genes(section: Section, view: View) -> None:
             "neighbours: of all genes the one predicted best and the median one (R² within the gene). Grey: other "
             f"cells; {view.layout.about}."
         )
-        section.pictures.append(
+        section.parts.append(
             draw(
                 "maps",
                 "Maps of measured expression, prediction and error of two genes",
@@ -127,7 +127,7 @@ def _genes(section: Section, view: View) -> None:
         )
     count = np.bincount(values.gene, minlength=len(names))
     few = [*ranked[:_GENES]]
-    section.tables.append(
+    section.parts.append(
         Table(
             f"Genes predicted best, of {len(ranked):,} with enough hidden values",
             ["gene", "R² within the gene", "hidden values"],

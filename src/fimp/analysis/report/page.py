@@ -46,10 +46,10 @@ class Section:
     mark: str
     title: str
     text: list[str] = field(default_factory=list)
-    tables: list[Table] = field(default_factory=list)
-    pictures: list[Picture] = field(default_factory=list)
+    parts: list[Table | Picture] = field(default_factory=list)
     commands: list[tuple[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    facts: list[tuple[str, str]] = field(default_factory=list)
 
 
 @dataclass

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from fimp.analysis.figures import LABELS
 from fimp.analysis.intervals import interval_figure
 from fimp.analysis.report.found import FoundRun
 from fimp.analysis.report.page import Section, Table, draw
@@ -32,29 +33,29 @@ def score_section(run: FoundRun, view: View | None) -> Section:
         return section
     section.text.append(_READING)
     results, metric = run.results, run.results["monitor"]
-    header = ["model", *results["metrics"], f"interval of {metric}", "seeds", "training s"]
+    header = ["model", *map(label, results["metrics"]), f"interval of {label(metric)}", "seeds", "training s"]
     rows = [_row(row, results) for row in results["summary"]]
     strong = tuple(k for k, row in enumerate(results["summary"]) if row["model"] == run.config.model)
-    section.tables.append(
+    section.parts.append(
         Table("Mean ± standard deviation over seeds", header, rows, tuple(range(1, len(header))), strong)
     )
     if entries := monitored(results):
         baseline = short_name(entries[0]["baseline"])
-        section.tables.append(
+        section.parts.append(
             Table(
-                f"Difference in {metric} to {baseline}, the best baseline",
-                ["model", "difference", "95 % interval", "p", ""],
+                f"Difference in {label(metric)} to {baseline}, the best baseline",
+                ["model", "difference", "95 % interval", "p", "verdict"],
                 [_difference(entry) for entry in entries],
                 (1, 2, 3),
                 tuple(k for k, entry in enumerate(entries) if entry["model"] == run.config.model),
             )
         )
-    caption = f"{metric} on test nodes: a dot per seed, a diamond for their mean, a line for the 95 % interval."
-    alt = f"{metric} of {len(rows)} models with intervals"
-    section.pictures.append(draw("intervals", alt, lambda: (interval_figure(results), caption)))
+    caption = f"{label(metric)} on test nodes: dots are seeds, upright strokes their mean, lines the 95 % interval."
+    alt = f"{label(metric)} of {len(rows)} models with intervals"
+    section.parts.append(draw("intervals", alt, lambda: (interval_figure(results), caption)))
     if not run.is_comparison:
         own = _stored(run)
-        said = ", ".join(f"{name} {value:.4f}" for name, value in own.items() if value is not None)
+        said = ", ".join(f"{label(name)} {value:.4f}" for name, value in own.items() if value is not None)
         section.text.append(f"This run is seed {run.config.seed} of {short_name(run.config.model)}: {said}.")
     return section
 
@@ -68,13 +69,18 @@ def training_section(run: FoundRun) -> Section | None:
         return None
     monitor = run.results["monitor"] if run.results else _monitor(next(iter(curves.values())))
     caption = (
-        f"A line per run. The weights with the best {monitor} on validation nodes are the ones that are tested, so a "
-        "curve that falls at its end does no harm."
+        f"A line per run. The weights with the best {label(monitor)} on validation nodes are the ones that are tested, "
+        "so a curve that falls at its end does no harm."
     )
     section = Section("training", "Training")
-    alt = f"Training loss and validation {monitor} over steps of {len(curves)} models"
-    section.pictures.append(draw("curves", alt, lambda: (training_curves(curves, monitor), caption)))
+    alt = f"Training loss and validation {label(monitor)} over steps of {len(curves)} models"
+    section.parts.append(draw("curves", alt, lambda: (training_curves(curves, monitor), caption)))
     return section
+
+
+def label(metric: str) -> str:
+    """What a metric is called in tables and sentences."""
+    return LABELS.get(metric, metric).removesuffix(" (lower is better)")
 
 
 def bounds_text(bounds: list[float] | None) -> str:
@@ -90,10 +96,10 @@ def _alone(section: Section, run: FoundRun, view: View | None) -> None:
     metrics = task.score(view.outcome)
     bounds = interval(bootstrap(task, {name: task.node_statistics(view.outcome)}, task.seed)[name])
     rows = [
-        [metric, f"{value:.4f}", bounds_text(bounds) if metric == task.monitor else "–"]
+        [label(metric), f"{value:.4f}", bounds_text(bounds) if metric == task.monitor else "–"]
         for metric, value in metrics.items()
     ]
-    section.tables.append(
+    section.parts.append(
         Table(f"{short_name(name)} on {view.which}", ["metric", "score", "95 % interval"], rows, (1, 2))
     )
     section.text.append("The interval says how far a score would move with other test nodes like these (bootstrap).")

@@ -18,12 +18,12 @@ def settings_section(run: FoundRun) -> Section:
     groups = {"data": asdict(config.data), "task": asdict(config.options), "train": asdict(config.train)}
     for name, values in groups.items():
         rows = [[key.replace("_", " "), _text(value)] for key, value in values.items()]
-        section.tables.append(Table(_TITLES[name], ["setting", "value"], rows))
+        section.parts.append(Table(_TITLES[name], ["setting", "value"], rows))
     models = {config.model: asdict(config.hyperparameters)}
     if run.is_comparison and run.results is not None:
         models = run.results["settings"]["hyperparameters"]
     names = list(next(iter(models.values())))
-    section.tables.append(
+    section.parts.append(
         Table(
             "Hyperparameters; “rule” is decided from the data",
             ["model", *(name.replace("_", " ") for name in names)],

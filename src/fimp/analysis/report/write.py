@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +13,18 @@ from fimp.analysis.report.content import data_name, data_section
 from fimp.analysis.report.found import FoundRun
 from fimp.analysis.report.learned import embedding_section, prediction_section
 from fimp.analysis.report.page import Page
-from fimp.analysis.report.scores import bounds_text, score_section, training_section
+from fimp.analysis.report.scores import bounds_text, label, score_section, training_section
 from fimp.analysis.report.settings import reproduction_section, settings_section
 from fimp.analysis.report.view import View
-from fimp.analysis.tables import interval_text, monitored
+from fimp.analysis.tables import interval_text, monitored, p_text
 from fimp.errors import FIMPError
 from fimp.models.checkpoints import short_name
+from fimp.tasks.base import Task
 from fimp.train.compare import REPORT
 from fimp.train.runs import write_text
 
 
-def write_report(run: FoundRun, commands: list[tuple[str, str]]) -> tuple[Path, list[str]]:
+def write_report(run: FoundRun, commands: Callable[[Task | None], list[tuple[str, str]]]) -> tuple[Path, list[str]]:
     """Write ``report.html`` into a run's folder, whole or not at all.
 
     Parameters
@@ -30,7 +32,7 @@ def write_report(run: FoundRun, commands: list[tuple[str, str]]) -> tuple[Path, 
     run
         From :func:`fimp.analysis.report.find_run`.
     commands
-        What repeats the results: a sentence and a command each.
+        Gives what repeats the results, a sentence and a command each, for the task of the run where it is at hand.
 
     Returns
     -------
@@ -54,7 +56,7 @@ def write_report(run: FoundRun, commands: list[tuple[str, str]]) -> tuple[Path, 
     return path, page.left_out
 
 
-def build_page(run: FoundRun, commands: list[tuple[str, str]]) -> Page:
+def build_page(run: FoundRun, commands: Callable[[Task | None], list[tuple[str, str]]]) -> Page:
     """All that there is to tell of a run; see :func:`write_report`."""
     left_out: list[str] = []
     view = None
@@ -74,7 +76,7 @@ def build_page(run: FoundRun, commands: list[tuple[str, str]]) -> Page:
         sections.append(attention_section(run))
     except FIMPError as error:
         left_out.append(f"Attention: {error}.")
-    sections += [settings_section(run), reproduction_section(run, commands)]
+    sections += [settings_section(run), reproduction_section(run, commands(None if view is None else view.model.task))]
     return Page(
         title=f"{run.config.task} on {data_name(run)}",
         lead=_lead(run),
@@ -95,14 +97,16 @@ def _lead(run: FoundRun) -> str:
     mean = None if row is None else row["metrics"][metric]["mean"]
     if row is None or mean is None or mean != mean:
         return f"{model} has no score in this comparison."
-    said = f"{model} reaches {metric} {mean:.3f} on test nodes (95 % interval {bounds_text(row['interval'])})"
+    said = f"{model} reaches {label(metric)} {mean:.3f} on test nodes (95 % interval {bounds_text(row['interval'])})"
     entry = next((one for one in monitored(results) if one["model"] == run.config.model), None)
     if entry is None:
         return f"{said}."
-    known = "" if entry["interval"] is None else f" ({interval_text(entry)})"
+    known = [] if entry["interval"] is None else [interval_text(entry)]
+    known += [] if entry["p_value"] is None else [f"p {p_text(entry['p_value'])} over {entry['n_seeds']} seeds"]
     verdict = "which is within noise" if entry["verdict"] == "within noise" else f"which is {entry['verdict']}"
     baseline, difference = short_name(entry["baseline"]), entry["mean_difference"]
-    return f"{said}. Against {baseline}, the best baseline, that is {difference:+.4f}{known}, {verdict}."
+    evidence = "; ".join(known) or "one seed"
+    return f"{said}. Against {baseline}, the best baseline, that is {difference:+.4f} ({evidence}), {verdict}."
 
 
 def _facts(run: FoundRun, view: View | None) -> list[tuple[str, str]]:
