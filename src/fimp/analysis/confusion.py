@@ -24,7 +24,7 @@ def confusion_figure(truth: NDArray[np.int64], predicted: NDArray[np.int64], nam
         Names of the classes; of many, the most frequent are shown, and all others count together.
     """
     count = np.bincount(truth, minlength=len(names))
-    shown = [int(index) for index in np.argsort(-count, kind="stable")[:_MOST] if count[index]]
+    shown = sorted(int(index) for index in np.argsort(-count, kind="stable")[:_MOST] if count[index])
     column = np.full(len(names), len(shown))
     column[shown] = np.arange(len(shown))
     labels = [names[index] for index in shown]
@@ -54,7 +54,6 @@ def confusion_figure(truth: NDArray[np.int64], predicted: NDArray[np.int64], nam
     axis.spines[:].set_visible(False)
     bar = figure.colorbar(image, ax=axis, shrink=0.75, aspect=24, label="share of the true class")
     bar.outline.set_visible(False)
-    bar.solids.set_rasterized(True)
     return figure
 
 

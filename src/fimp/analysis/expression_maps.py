@@ -32,7 +32,7 @@ class HiddenValues(NamedTuple):
 
     def take(self, keep: NDArray[np.bool_]) -> HiddenValues:
         """Some of them."""
-        return HiddenValues(*(part[keep] for part in self))
+        return HiddenValues(self.cell[keep], self.gene[keep], self.truth[keep], self.predicted[keep])
 
 
 def scored_genes(values: HiddenValues) -> list[tuple[float, int]]:
@@ -94,4 +94,3 @@ def expression_maps(
 def _bar(figure: Figure, shown: Any, axes: list[Any]) -> None:
     bar = figure.colorbar(shown, ax=axes, shrink=0.75, aspect=24, pad=0.02)
     bar.outline.set_visible(False)
-    bar.solids.set_rasterized(True)

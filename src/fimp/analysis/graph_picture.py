@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from fimp.analysis.class_maps import class_colours, legend_below
+from fimp.analysis.classes import Classes, legend_below
 from fimp.analysis.figures import INK, MUTED
 from fimp.analysis.layout import Layout, take
 from fimp.analysis.style import MOST_VECTORS, canvas, dots, map_axis
@@ -21,7 +21,7 @@ _EDGE, _NODE = MUTED, "#0072B2"
 
 
 def graph_picture(
-    layout: Layout, labels: NDArray[np.int64] | None = None, names: list[str] | None = None
+    layout: Layout, labels: NDArray[np.int64] | None = None, classes: Classes | None = None
 ) -> tuple[Figure, str]:
     """Draw a graph; of a large one all nodes without edges, and beside it a part with edges.
 
@@ -29,8 +29,8 @@ def graph_picture(
     ----------
     layout
         Where nodes lie.
-    labels, names
-        Class of every node of the layout ``[n]``, -1 = none, and names of the classes; they give the colours.
+    labels, classes
+        Class of every node of the layout ``[n]``, -1 = none, and the classes; they give the colours.
 
     Returns
     -------
@@ -39,13 +39,13 @@ def graph_picture(
     """
     colours: NDArray[np.str_] = np.full(len(layout.nodes), _NODE)
     legend: list[tuple[str, str]] = []
-    if labels is not None and names is not None:
-        colours, legend = class_colours(labels, names)
+    if labels is not None and classes is not None:
+        colours, legend = classes.colours(labels), classes.legend
     if len(layout.nodes) <= 2 * CLOSE:
         figure = canvas(4.6, 4.2)
         _with_edges(figure.subplots(), layout, colours)
         legend_below(figure, legend)
-        return figure, f"All {len(layout.nodes):,} nodes and {layout.edges.shape[1]:,} edges: {layout.about}."
+        return figure, f"{layout.counted} and {layout.edges.shape[1]:,} edges between them: {layout.about}."
     figure = canvas(7.4, 3.8)
     left, right = figure.subplots(1, 2)
     drawn = np.arange(len(layout.nodes))
@@ -61,9 +61,9 @@ def graph_picture(
     left.set_title(f"{len(drawn):,} of {len(layout.nodes):,} nodes" if len(drawn) < len(layout.nodes) else "all nodes")
     right.set_title("the frame, with edges")
     legend_below(figure, legend)
-    few = f"a random {len(drawn):,} of" if len(drawn) < len(layout.nodes) else "all"
-    said = f"Left: {few} {len(layout.nodes):,} nodes, {layout.about}. Right: {len(part.nodes)} neighbouring nodes and "
-    return figure, f"{said}the {part.edges.shape[1]:,} edges between them, of {layout.edges.shape[1]:,}."
+    few = f"a random {len(drawn):,} of " if len(drawn) < len(layout.nodes) else ""
+    said = f"Left: {few}{layout.counted}, {layout.about}. Right: {len(part.nodes)} neighbouring nodes and "
+    return figure, f"{said}the {part.edges.shape[1]:,} edges between them."
 
 
 def _crop(xy: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -81,7 +81,7 @@ def _with_edges(axis: Any, layout: Layout, colours: NDArray[np.str_]) -> None:
     pairs = pairs[:, pairs[0] != pairs[1]]
     if pairs.shape[1] > 2 * MOST_VECTORS:
         axis.set_rasterization_zorder(1.0)
-    axis.add_collection(LineCollection(layout.xy[pairs.T], colors=_EDGE, lw=0.8, alpha=0.5, zorder=0.4))
+    axis.add_collection(LineCollection(list(layout.xy[pairs.T]), colors=_EDGE, lw=0.8, alpha=0.5, zorder=0.4))
     axis.autoscale_view()
     dots(axis, layout.xy, c=colours)
     map_axis(axis)

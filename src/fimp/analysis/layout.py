@@ -27,6 +27,8 @@ class Layout(NamedTuple):
         Where they are drawn ``[n, 2]``.
     edges
         Edges between positions in ``nodes``, ``[2, e]``, source in row 0.
+    total
+        Nodes that there are.
     about
         What the places are, for a caption.
     real
@@ -36,8 +38,15 @@ class Layout(NamedTuple):
     nodes: NDArray[np.int64]
     xy: NDArray[np.float64]
     edges: NDArray[np.int64]
+    total: int
     about: str
     real: bool = True
+
+    @property
+    def counted(self) -> str:
+        """How many nodes these are, of how many."""
+        every = len(self.nodes) == self.total
+        return f"all {self.total:,} nodes" if every else f"{len(self.nodes):,} of {self.total:,} nodes"
 
 
 def layout_of(task: Task) -> Layout:
@@ -48,11 +57,13 @@ def layout_of(task: Task) -> Layout:
     data = task.data
     if isinstance(task, FMRITask):
         edges = task.region_edges.numpy()
-        return Layout(np.arange(task.regions), task.xyz[:, :2].double().numpy(), edges, "regions seen from above")
+        return Layout(
+            np.arange(task.regions), task.xyz[:, :2].double().numpy(), edges, task.regions, "regions seen from above"
+        )
     edges = data.edge_index.numpy()
     if data.get("latitude") is not None:
         xy = np.stack([data.longitude.numpy(), data.latitude.numpy()], axis=1)
-        return Layout(np.arange(len(xy)), xy, edges, "longitude and latitude")
+        return Layout(np.arange(len(xy)), xy, edges, len(xy), "longitude and latitude")
     if data.get("pos") is not None:
         return _section(data.pos.numpy()[:, :2].astype(np.float64), edges, data)
     return _neighbourhood(edges, int(data.num_nodes))
@@ -67,7 +78,7 @@ def take(layout: Layout, keep: NDArray[np.bool_]) -> Layout:
 
 def _section(xy: NDArray[np.float64], edges: NDArray[np.int64], data: object) -> Layout:
     """All cells, or those of the largest section: coordinates of several sections may overlap."""
-    whole = Layout(np.arange(len(xy)), xy, edges, "places in the tissue")
+    whole = Layout(np.arange(len(xy)), xy, edges, len(xy), "places in the tissue")
     section = data.get("section")  # type: ignore[attr-defined]
     names = data.get("section_names")  # type: ignore[attr-defined]
     if section is None or not names or int(section.max()) < 1:
@@ -103,7 +114,7 @@ def _neighbourhood(edges: NDArray[np.int64], count: int) -> Layout:
     place = np.full(count, -1)
     place[nodes] = np.arange(len(nodes))
     inside = near[edges].all(axis=0)
-    return Layout(nodes, _apart(xy), place[edges[:, inside]], about, real=False)
+    return Layout(nodes, _apart(xy), place[edges[:, inside]], count, about, real=False)
 
 
 def _apart(xy: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from fimp.analysis.class_maps import class_colours, legend_below
+from fimp.analysis.classes import Classes, legend_below
 from fimp.analysis.projection import project
 from fimp.analysis.style import VALUES, canvas, dots, map_axis
 
@@ -14,7 +14,7 @@ from fimp.analysis.style import VALUES, canvas, dots, map_axis
 def node_embedding(
     embedding: NDArray[np.floating],
     *,
-    classes: tuple[NDArray[np.int64], list[str]] | None = None,
+    classes: tuple[NDArray[np.int64], Classes] | None = None,
     values: tuple[NDArray[np.floating], str] | None = None,
 ) -> tuple[Figure, str]:
     """Draw the embedding of nodes in two dimensions.
@@ -24,7 +24,7 @@ def node_embedding(
     embedding
         ``[n, D]``.
     classes
-        Class of each node, -1 = none, and names of the classes: what colours show.
+        Class of each node, -1 = none, and the classes: what colours show.
     values
         Where there are no classes, a number of each node ``[n]`` and what it is.
 
@@ -37,9 +37,9 @@ def node_embedding(
     figure = canvas(5.4, 4.4)
     axis = figure.subplots()
     if classes is not None:
-        colours, legend = class_colours(*classes)
-        dots(axis, xy, c=colours)
-        legend_below(figure, legend)
+        labels, known = classes
+        dots(axis, xy, c=known.colours(labels))
+        legend_below(figure, known.legend)
     elif values is not None:
         low, high = np.quantile(values[0], [0.01, 0.99])
         shown = dots(axis, xy, c=values[0], cmap=VALUES, vmin=low, vmax=high)

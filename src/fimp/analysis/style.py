@@ -28,6 +28,7 @@ DIFFERENCE = LinearSegmentedColormap.from_list("difference", ["#0072B2", "#b4b8b
 VALUES = LinearSegmentedColormap.from_list("values", colormaps["viridis"](np.linspace(0.2, 0.95, 256)))
 #: Bytes of an image below which there is nothing to save, as of colour bars.
 _SMALL = 4000
+_REM_PER_INCH = 8.2
 
 _PAGE = {INK: "var(--ink)", MUTED: "var(--muted)", GRID: "var(--grid)", BEST: "var(--best)", "#ffffff": "var(--card)"}
 _RULES = {
@@ -120,7 +121,9 @@ def to_svg(figure: Figure, mark: str, alt: str) -> str:
         text = re.sub(colour, name, text, flags=re.IGNORECASE)
     box = re.search(r'viewBox="[^"]*"', text)
     assert box is not None
-    head = f'<svg {box[0]} role="img" aria-label="{escape(alt)}">'
+    # As wide as the page where it is a wide figure, and smaller ones with letters of the same size.
+    width = f"max-width: {_REM_PER_INCH * figure.get_figwidth():.1f}rem"
+    head = f'<svg {box[0]} style="{width}" role="img" aria-label="{escape(alt)}">'
     return head + text[text.index(">") + 1 :]
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from matplotlib.figure import Figure
 
 from fimp.analysis.graph_picture import graph_picture
@@ -55,10 +54,5 @@ def _facts(run: FoundRun, view: View | None) -> list[tuple[str, str]]:
 
 
 def _graph(view: View) -> tuple[Figure, str]:
-    names, labels = view.class_names, None
-    if names is not None:
-        labels = view.model.task.data.y.numpy()[view.layout.nodes]
-    elif view.recordings is not None and view.recordings.regions.networks is not None:
-        found, codes = np.unique(np.array(view.recordings.regions.networks), return_inverse=True)
-        names, labels = [str(name) for name in found], codes
-    return graph_picture(view.layout, labels, names)
+    labels, classes = view.coloured(view.layout.nodes) or (None, None)
+    return graph_picture(view.layout, labels, classes)

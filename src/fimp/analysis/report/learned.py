@@ -9,6 +9,7 @@ import torch
 from matplotlib.figure import Figure
 
 from fimp.analysis.class_maps import class_maps
+from fimp.analysis.classes import Classes
 from fimp.analysis.confusion import confusion_figure
 from fimp.analysis.expression_maps import HiddenValues, expression_maps, scored_genes
 from fimp.analysis.gene_embedding import gene_embedding
@@ -79,12 +80,13 @@ def _classes(section: Section, view: View) -> None:
     inside = place[node] >= 0
     if view.layout.real and inside.sum() > 1:
         xy = view.layout.xy[place[node[inside]]]
+        classes = Classes.of(view.model.task.data.y.numpy(), names)
         said = f"{int(inside.sum()):,} test {view.model.nodes}, {view.layout.about}. Colours are those of the classes."
         section.parts.append(
             draw(
                 "maps",
                 "Maps of true classes, predicted classes and errors",
-                lambda: (class_maps(truth[inside], predicted[inside], xy, names), said),
+                lambda: (class_maps(truth[inside], predicted[inside], xy, classes), said),
             )
         )
     pixels = view.model.data.get("pixels")
@@ -159,29 +161,20 @@ def _nodes(view: View) -> Picture | None:
     if len(nodes) < 3:
         return None
     embedding = view.model.embed_nodes(nodes)
-    names, classes, values = view.class_names, None, None
-    what = (
-        f"{len(nodes):,} test {view.model.nodes}"
-        if view.recordings is None
-        else f"{len(nodes):,} regions of test windows"
-    )
-    if names is not None:
-        classes, coloured = (task.data.y.numpy()[nodes], names), "their class"
-    elif view.recordings is not None:
-        regions = view.recordings.regions
-        own = nodes % task.regions
-        if regions.networks is not None:
-            found, codes = np.unique(np.array(regions.networks), return_inverse=True)
-            classes, coloured = (codes[own], [str(name) for name in found]), "the network of the region"
-        else:
-            values, coloured = (regions.xyz[own, 1], "y of the region"), "where the region lies"
-    else:
+    kind = view.model.nodes if view.recordings is None else "regions in windows"
+    classes, values, shown = view.coloured(nodes), None, "their class"
+    if view.recordings is not None:
+        shown = "the network of the region"
+        if classes is None:
+            values, shown = (view.recordings.regions.xyz[nodes % task.regions, 1], "y of the region"), "where it lies"
+    elif classes is None:
         total = np.asarray(to_scipy(task.data.x)[nodes].sum(axis=1)).ravel()
-        values, coloured = (total, "sum of the cell's values"), "the sum of their values"
+        values, shown = (total, "sum of the cell's values"), "the sum of their values"
 
     def make() -> tuple[Figure, str]:
         figure, how = node_embedding(embedding, classes=classes, values=values)
-        return figure, f"{what} as the model sees them, in two dimensions ({how}); colours show {coloured}."
+        said = f"{len(nodes):,} test {kind} as the model sees them, in two dimensions ({how}); colours show {shown}."
+        return figure, said
 
     return draw("nodes", "Embedding of nodes in two dimensions", make)
 

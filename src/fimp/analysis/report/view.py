@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fimp.analysis.classes import Classes
 from fimp.analysis.layout import Layout, layout_of
 from fimp.analysis.report.found import FoundRun
 from fimp.data.recordings import Recordings
@@ -70,6 +71,20 @@ class View:
         if names is None and data.get("num_classes"):
             names = [f"class {index}" for index in range(int(data.num_classes))]
         return None if names is None else [str(name) for name in names]
+
+    def coloured(self, nodes: NDArray[np.int64]) -> tuple[NDArray[np.int64], Classes] | None:
+        """What colours nodes ``[n]``: their class, or of recordings the network of their region; None without either.
+
+        Of recordings, nodes may be regions, or regions in windows.
+        """
+        task, names = self.model.task, self.class_names
+        if names is not None:
+            labels = task.data.y.numpy()
+            return labels[nodes], Classes.of(labels, names)
+        if self.recordings is None or self.recordings.regions.networks is None:
+            return None
+        found, codes = np.unique(np.array(self.recordings.regions.networks), return_inverse=True)
+        return codes[nodes % len(codes)], Classes.of(codes, [str(name) for name in found])
 
     @property
     def recordings(self) -> Recordings | None:
