@@ -61,8 +61,8 @@ def graph_picture(
     left.set_title(f"{len(drawn):,} of {len(layout.nodes):,} nodes" if len(drawn) < len(layout.nodes) else "all nodes")
     right.set_title("the frame, with edges")
     legend_below(figure, legend)
-    few = f"a random {len(drawn):,} of " if len(drawn) < len(layout.nodes) else ""
-    said = f"Left: {few}{layout.counted}, {layout.about}. Right: {len(part.nodes)} neighbouring nodes and "
+    few = f" (a random {len(drawn):,} are drawn)" if len(drawn) < len(layout.nodes) else ""
+    said = f"{layout.counted}{few}: {layout.about}. In the frame: {len(part.nodes)} neighbouring nodes and "
     return figure, f"{said}the {part.edges.shape[1]:,} edges between them."
 
 

@@ -10,6 +10,9 @@ from fimp.analysis.figures import BEST, GRID, INK, LABELS, MUTED
 from fimp.analysis.style import canvas
 from fimp.models.checkpoints import short_name
 
+#: Scores closer than this are drawn on one spot: what is left between them is rounding.
+_FINEST = 1e-4
+
 
 def interval_figure(results: dict[str, Any]) -> Figure:
     """Draw the monitored metric of every model, and its difference to the best baseline.
@@ -55,6 +58,9 @@ def interval_figure(results: dict[str, Any]) -> Figure:
         axis.grid(axis="x", color=GRID, lw=0.8, zorder=0)
         axis.spines[["left", "bottom"]].set_visible(False)
         axis.margins(x=0.08)
+        low, high = axis.get_xlim()
+        if high - low < _FINEST:
+            axis.set_xlim(low - _FINEST, high + _FINEST)
     return figure
 
 

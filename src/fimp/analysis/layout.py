@@ -46,7 +46,7 @@ class Layout(NamedTuple):
     def counted(self) -> str:
         """How many nodes these are, of how many."""
         every = len(self.nodes) == self.total
-        return f"all {self.total:,} nodes" if every else f"{len(self.nodes):,} of {self.total:,} nodes"
+        return f"All {self.total:,} nodes" if every else f"{len(self.nodes):,} of {self.total:,} nodes"
 
 
 def layout_of(task: Task) -> Layout:

@@ -17,7 +17,9 @@ from fimp.tasks import FMRITask
 
 #: Models that are drawn, at most.
 _MOST = 8
-_TRUE, _HIDDEN = "#b9c0c5", "#f3f1ec"
+_TRUE = "#a9b1b7"
+#: Background of what is hidden.
+HIDDEN = "#f3f1ec"
 
 
 def reconstruction_figure(task: FMRITask, examples: dict[str, dict[str, Tensor]], results: dict[str, Any]) -> Figure:
@@ -74,7 +76,7 @@ def _panel(axis: Any, truth: NDArray[np.floating], hidden: NDArray[np.bool_], pr
     time = np.arange(patches * length)
     shown = np.where(hidden[:, None], np.nan, truth).ravel()
     for patch in np.flatnonzero(hidden):
-        axis.axvspan(patch * length - 0.5, (patch + 1) * length - 0.5, color=_HIDDEN, lw=0, zorder=0)
+        axis.axvspan(patch * length - 0.5, (patch + 1) * length - 0.5, color=HIDDEN, lw=0, zorder=0)
     axis.plot(time, truth.ravel(), color=_TRUE, lw=1.1, zorder=2, label="true")
     axis.plot(time, shown, color=INK, lw=1.3, zorder=3, label="visible")
     axis.plot(time, predicted.ravel(), color=BEST, lw=1.3, zorder=4, label="predicted")

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from fimp.analysis.figures import BEST, GRID, INK, MUTED
+from fimp.analysis.reconstruction import HIDDEN
 
 #: Colours of classes and models that readers with any colour vision tell apart (Okabe and Ito 2008), and of the rest.
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
@@ -28,9 +29,11 @@ DIFFERENCE = LinearSegmentedColormap.from_list("difference", ["#0072B2", "#b4b8b
 VALUES = LinearSegmentedColormap.from_list("values", colormaps["viridis"](np.linspace(0.2, 0.95, 256)))
 #: Bytes of an image below which there is nothing to save, as of colour bars.
 _SMALL = 4000
-_REM_PER_INCH = 8.2
+#: Inches from which a figure is as wide as the page, and the bounds within which figures grow and shrink.
+WIDE, _MOST_REM, _LEAST_REM = 6.0, 8.2, 4.6
 
 _PAGE = {INK: "var(--ink)", MUTED: "var(--muted)", GRID: "var(--grid)", BEST: "var(--best)", "#ffffff": "var(--card)"}
+_PAGE[HIDDEN] = "var(--shade)"
 _RULES = {
     "font.size": 9,
     "text.color": INK,
@@ -122,7 +125,11 @@ def to_svg(figure: Figure, mark: str, alt: str) -> str:
     box = re.search(r'viewBox="[^"]*"', text)
     assert box is not None
     # As wide as the page where it is a wide figure, and smaller ones with letters of the same size.
-    width = f"max-width: {_REM_PER_INCH * figure.get_figwidth():.1f}rem"
+    inches = figure.get_figwidth()
+    width = f"max-width: {_MOST_REM * inches:.1f}rem"
+    if inches > WIDE:
+        # On a phone it is scrolled, not shrunk until nobody can read it.
+        width += f"; min-width: {_LEAST_REM * inches:.1f}rem"
     head = f'<svg {box[0]} style="{width}" role="img" aria-label="{escape(alt)}">'
     return head + text[text.index(">") + 1 :]
 

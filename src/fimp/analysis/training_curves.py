@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from fimp.analysis.figures import GRID, LABELS
 from fimp.analysis.style import PALETTE, REST, canvas
@@ -37,6 +38,7 @@ def training_curves(curves: dict[str, list[list[dict[str, Any]]]], monitor: str)
     right.set_title(f"validation, {LABELS.get(monitor, monitor)}")
     for axis in (left, right):
         axis.set_xlabel("step")
+        axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axis.grid(axis="y", color=GRID, lw=0.8, zorder=0)
         axis.spines["left"].set_visible(False)
     figure.legend(loc="outside lower center", ncols=min(len(curves), 4))

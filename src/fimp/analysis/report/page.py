@@ -34,7 +34,6 @@ class Picture:
     markup: Markup
     alt: str
     caption: str
-    wide: bool = True
     #: Images come on white, whatever the page.
     paper: bool = False
 
@@ -87,7 +86,7 @@ def draw(mark: str, alt: str, make: Callable[[], tuple[Figure, str]]) -> Picture
     with styled():
         figure, caption = make()
         markup = Markup(to_svg(figure, mark, alt))
-    return Picture(markup, alt, caption, wide=figure.get_figwidth() > 6.0)
+    return Picture(markup, alt, caption)
 
 
 def image(path: Path, alt: str, caption: str) -> Picture:
