@@ -1,4 +1,4 @@
-"""A real browser without a window, driven over a pipe."""
+"""Small runs to report on, and a real browser without a window, driven over a pipe."""
 
 import base64
 import json
@@ -9,6 +9,16 @@ import subprocess
 import time
 
 import pytest
+
+import fimp
+from fimp.analysis.report import find_run
+from fimp.analysis.report.write import build_page
+from fimp.data.options import CellOptions
+from fimp.models import resolve_all
+from fimp.tasks import ExpressionOptions
+from fimp.train.compare import Comparison
+from fimp.train.fit import TrainOptions
+from fimp.train.runs import RunConfig
 
 #: Names under which systems have it.
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
@@ -106,3 +116,59 @@ def browser(tmp_path_factory):
     opened = Browser(program, tmp_path_factory.mktemp("browser"))
     yield opened
     opened.close()
+
+
+class Silent:
+    """Watches a comparison and says nothing."""
+
+    def begin(self, run): ...
+
+    def advance(self, run, share, text): ...
+
+    def end(self, run, result, *, reused): ...
+
+
+def compared(task, source, data, options, models, folder, epochs=1, seeds=2):
+    """Do a small comparison, and give its folder."""
+    choices = resolve_all(models)
+    config = RunConfig(
+        task=task,
+        source=str(source),
+        data=data,
+        options=options,
+        train=TrainOptions(epochs=epochs, batch_size=64, device="cpu"),
+        model=choices[0].name,
+        hyperparameters=choices[0].hyperparameters,
+        seed=0,
+    )
+    choices = config.make_task(config.read()).rows(choices)
+    Comparison(config, choices, seeds, folder, jobs=1).run(Silent())
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tissue(tmp_path_factory):
+    """Cells in a file, and genes, that have names which HTML and matplotlib would read otherwise."""
+    adata = fimp.data.simulate.tissue(n_cells=150, n_genes=12, n_pairs=3)
+    adata.var_names = ["<script>alert(1)</script>", "$a_b$", '"x" & y', *adata.var_names[3:]]
+    path = tmp_path_factory.mktemp("data") / "a<b>&'c'.h5ad"
+    adata.write_h5ad(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def comparison(tissue, tmp_path_factory):
+    """A comparison of expression with a figure of attention beside it; tests leave it as it is."""
+    folder = tmp_path_factory.mktemp("runs") / "cells"
+    return compared("expression", tissue, CellOptions(), ExpressionOptions(), "mean,gcn,fimp-base", folder)
+
+
+@pytest.fixture(scope="session")
+def report_of():
+    """The page of a run, and the sentences on what was left out."""
+
+    def make(folder):
+        page = build_page(find_run(folder), lambda task: [("Again:", "fimp compare")])
+        return page.html(), page.left_out
+
+    return make

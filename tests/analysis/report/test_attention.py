@@ -1,0 +1,52 @@
+import shutil
+
+import pytest
+from matplotlib.figure import Figure
+
+from fimp.analysis.report.attention import attention_section
+from fimp.analysis.report.found import find_run
+from fimp.errors import FIMPError
+
+
+@pytest.fixture
+def run(comparison, tmp_path):
+    shutil.copytree(comparison / "runs" / "mean" / "seed0", tmp_path / "r")
+    return find_run(tmp_path / "r")
+
+
+def test_there_is_no_section_without_figures(run):
+    assert attention_section(run) is None
+    (run.folder / "attention").mkdir()
+    assert attention_section(run) is None
+
+
+def test_figures_and_leading_pairs_are_shown(run):
+    folder = run.folder / "attention"
+    folder.mkdir()
+    Figure(figsize=(1, 1)).savefig(folder / "gene_heat-map.png")
+    rows = "\n".join(f"a<{k}>,b,{1 / (k + 3)},{k}" for k in range(40))
+    (folder / "pairs.csv").write_text(f"receiver,sender,score,count\n{rows}\n")
+    section = attention_section(run)
+    picture, table = section.parts
+    assert 'src="data:image/png;base64,' in picture.markup
+    assert 'alt="Attention: gene heat map"' in picture.markup
+    assert len(table.rows) == 15
+    assert table.rows[0] == ["a<0>", "b", "0.3333", "0"]
+    assert table.numbers == (2, 3)
+    assert "15 of 40" in table.caption
+
+
+def test_figures_of_a_comparison_are_found_in_the_run_that_is_shown(comparison, tmp_path):
+    shutil.copytree(comparison, tmp_path / "c")
+    shown = find_run(tmp_path / "c").shown
+    (shown / "attention").mkdir()
+    Figure(figsize=(1, 1)).savefig(shown / "attention" / "one.png")
+    assert len(attention_section(find_run(tmp_path / "c")).parts) == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00"])
+def test_a_damaged_table_is_named(run, content):
+    (run.folder / "attention").mkdir()
+    (run.folder / "attention" / "pairs.csv").write_bytes(content)
+    with pytest.raises(FIMPError, match=r"pairs\.csv: .*run fimp attention again"):
+        attention_section(run)
