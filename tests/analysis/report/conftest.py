@@ -149,7 +149,7 @@ def compared(task, source, data, options, models, folder, epochs=1, seeds=2):
 @pytest.fixture(scope="session")
 def tissue(tmp_path_factory):
     """Cells in a file, and genes, that have names which HTML and matplotlib would read otherwise."""
-    adata = fimp.data.simulate.tissue(n_cells=150, n_genes=12, n_pairs=3)
+    adata = fimp.data.simulate.tissue(n_cells=200, n_genes=12, n_pairs=3)
     adata.var_names = ["<script>alert(1)</script>", "$a_b$", '"x" & y', *adata.var_names[3:]]
     path = tmp_path_factory.mktemp("data") / "a<b>&'c'.h5ad"
     adata.write_h5ad(path)

@@ -57,7 +57,7 @@ def test_what_is_no_run_is_refused(comparison, tmp_path):
         find_run(tmp_path)
     for content in ("{", "[]", json.dumps({"trials": []})):
         (tmp_path / "results.json").write_text(content)
-        with pytest.raises(FIMPError, match="results.json: "):
+        with pytest.raises(FIMPError, match=r"results\.json: "):
             find_run(tmp_path)
     shutil.copy(comparison / "results.json", tmp_path)
     with pytest.raises(FIMPError, match="no run of fimp-base"):

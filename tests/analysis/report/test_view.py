@@ -24,6 +24,6 @@ def test_a_view_predicts_the_test_nodes_as_they_were_scored(comparison):
     view = View.of(find_run(comparison))
     assert np.array_equal(view.nodes, np.sort(view.model.task.split["test"]))
     assert set(view.outcome[0].tolist()) == set(view.nodes.tolist())
-    assert view.which == "all 30 test cells"
+    assert view.which == "all 40 test cells"
     stored = [run for run in find_run(comparison).results["runs"] if run["model"] == "fimp-base" and run["seed"] == 0]
     assert np.isclose(view.model.task.score(view.outcome)["r2"], stored[0]["metrics"]["r2"], atol=1e-5)

@@ -30,6 +30,7 @@ def test_a_comparison_has_all_parts_and_nothing_from_elsewhere(comparison, repor
 def test_names_are_escaped(comparison, report_of):
     html, _ = report_of(comparison)
     assert "a&lt;b&gt;&amp;&#39;c&#39;.h5ad" in html
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
     assert "<script" not in html
     assert "alert(1)</script>" not in html
 
@@ -74,7 +75,7 @@ def test_without_its_data_a_report_still_has_scores_and_curves(comparison, tissu
     for mark in ("scores", "data", "training", "configuration", "left-out"):
         assert f'<section id="{mark}">' in html
     assert '<section id="predictions">' not in html
-    assert "150" in html
+    assert "<dd>200</dd>" in html
 
 
 def test_what_cannot_be_written_leaves_nothing(comparison, tmp_path, monkeypatch):
