@@ -115,8 +115,9 @@ def _genes(section: Section, view: View) -> None:
             for what, (score, gene) in (("best", ranked[0]), ("median", middle))
         ]
         drawn = some(view.layout.nodes, MOST)
+        cells = "test cells that express the gene" if view.model.config.options.zeros == 0.0 else "test cells"
         caption = (
-            "Hidden values of test cells that express the gene, each predicted from the cell's other genes and its "
+            f"Hidden values of {cells}, each predicted from the cell's other genes and its "
             "neighbours: of all genes the one predicted best and the median one (R² within the gene). Grey: other "
             f"cells; {view.layout.about}."
         )
