@@ -23,13 +23,16 @@ def test_there_is_no_section_without_figures(run):
 def test_figures_and_leading_pairs_are_shown(run):
     folder = run.folder / "attention"
     folder.mkdir()
-    Figure(figsize=(1, 1)).savefig(folder / "gene_heat-map.png")
+    for name in ("a_new-one", "pairs", "heatmap"):
+        Figure(figsize=(1, 1)).savefig(folder / f"{name}.png")
     rows = "\n".join(f"a<{k}>,b,{1 / (k + 3)},{k}" for k in range(40))
     (folder / "pairs.csv").write_text(f"receiver,sender,score,count\n{rows}\n")
     section = attention_section(run)
-    picture, table = section.parts
-    assert 'src="data:image/png;base64,' in picture.markup
-    assert 'alt="Attention: gene heat map"' in picture.markup
+    *pictures, table = section.parts
+    assert all('src="data:image/png;base64,' in picture.markup for picture in pictures)
+    shown = [picture.caption.split("(")[-1] for picture in pictures]
+    assert shown == ["attention/heatmap.png).", "attention/pairs.png).", "attention/a_new-one.png)."]
+    assert 'alt="Attention: a new one"' in pictures[-1].markup
     assert len(table.rows) == 15
     assert table.rows[0] == ["a<0>", "b", "0.3333", "0"]
     assert table.numbers == (2, 3)

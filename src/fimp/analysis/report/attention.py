@@ -11,6 +11,15 @@ from fimp.errors import FIMPError
 
 #: Folder of the figures within a run, rows of the table that are shown.
 FOLDER, _ROWS = "attention", 15
+#: What the figures show, in the order in which they are shown; others come after them.
+_TITLES = {
+    "heatmap": "how much rows look at columns, on average over edges",
+    "pairs": "the pairs with most attention beyond what each of the two explains",
+    "contrast": "where two groups differ",
+    "regions": "attention between regions of the brain",
+    "regions_contrast": "where two groups differ, in the brain",
+    "patches": "what images look at in their neighbours",
+}
 
 
 def attention_section(run: FoundRun) -> Section | None:
@@ -25,9 +34,9 @@ def attention_section(run: FoundRun) -> Section | None:
     if not folders:
         return None
     folder, section = folders[0], Section("attention", "Attention")
-    for path in sorted(folder.glob("*.png")):
-        said = path.stem.replace("_", " ").replace("-", " ")
-        section.parts.append(image(path, f"Attention: {said}", f"{said.capitalize()} ({FOLDER}/{path.name})."))
+    for path in sorted(folder.glob("*.png"), key=_place):
+        said = _TITLES.get(path.stem, path.stem.replace("_", " ").replace("-", " "))
+        section.parts.append(image(path, f"Attention: {said}", f"{said[:1].upper()}{said[1:]} ({FOLDER}/{path.name})."))
     if (folder / "pairs.csv").exists():
         section.parts.append(_pairs(folder / "pairs.csv"))
     return section if section.parts else None
@@ -45,6 +54,12 @@ def _pairs(path: Path) -> Table:
     shown = [[_short(cell) for cell in row] for row in body[:_ROWS]]
     numbers = tuple(k for k in range(len(header)) if shown and all(_is_number(row[k]) for row in shown))
     return Table(f"The first {len(shown)} of {len(body):,} ranked pairs ({FOLDER}/pairs.csv)", header, shown, numbers)
+
+
+def _place(path: Path) -> tuple[int, str]:
+    """Where a figure comes."""
+    known = list(_TITLES)
+    return (known.index(path.stem) if path.stem in known else len(known)), path.name
 
 
 def _is_number(cell: str) -> bool:
