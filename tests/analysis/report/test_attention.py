@@ -47,6 +47,13 @@ def test_figures_of_a_comparison_are_found_in_the_run_that_is_shown(comparison, 
     assert len(attention_section(find_run(tmp_path / "c")).parts) == 1
 
 
+def test_a_damaged_figure_is_named(run):
+    (run.folder / "attention").mkdir()
+    (run.folder / "attention" / "pairs.png").write_bytes(b"nothing")
+    with pytest.raises(FIMPError, match=r"pairs\.png: is no image"):
+        attention_section(run)
+
+
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00"])
 def test_a_damaged_table_is_named(run, content):
     (run.folder / "attention").mkdir()

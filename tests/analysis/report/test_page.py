@@ -31,4 +31,6 @@ def test_an_image_becomes_part_of_the_page(tmp_path):
     Figure(figsize=(1, 1)).savefig(tmp_path / "f.png")
     picture = image(tmp_path / "f.png", 'a "quoted" name', "c")
     assert picture.markup.startswith('<img src="data:image/png;base64,iVBOR')
+    # 100 pixels, and no smaller than it is.
+    assert 'style="max-width: 67px; min-width: 67px"' in picture.markup
     assert "&#34;quoted&#34;" in picture.markup

@@ -13,7 +13,7 @@ from fimp.errors import FIMPError
 FOLDER, _ROWS = "attention", 15
 #: What the figures show, in the order in which they are shown; others come after them.
 _TITLES = {
-    "heatmap": "how much rows look at columns, on average over edges",
+    "heatmap": "how much rows look at columns, on average over edges, and beyond what each of the two explains",
     "pairs": "the pairs with most attention beyond what each of the two explains",
     "contrast": "where two groups differ",
     "regions": "attention between regions of the brain",
@@ -28,7 +28,7 @@ def attention_section(run: FoundRun) -> Section | None:
     Raises
     ------
     FIMPError
-        If ``pairs.csv`` is no table.
+        If ``pairs.csv`` is no table, or a figure no image.
     """
     folders = [one / FOLDER for one in dict.fromkeys((run.folder, run.shown)) if (one / FOLDER).is_dir()]
     if not folders:

@@ -13,6 +13,10 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from fimp.analysis.style import styled, to_svg
+from fimp.errors import FIMPError
+
+#: Pixels of an image per pixel of the page, and the width in pixels below which figures cannot be read.
+_DENSITY, _READABLE = 1.5, 520
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,22 @@ def draw(mark: str, alt: str, make: Callable[[], tuple[Figure, str]]) -> Picture
 
 
 def image(path: Path, alt: str, caption: str) -> Picture:
-    """A picture of a PNG file, which becomes part of the page."""
+    """A picture of a PNG file, which becomes part of the page.
+
+    Raises
+    ------
+    FIMPError
+        If it is no image.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(path) as opened:
+            width = opened.width / _DENSITY
+    except OSError as error:
+        raise FIMPError(f"{path}: is no image ({error}); remove it, or make it again") from error
+    # On a phone it is scrolled, not shrunk until nobody can read it.
+    style = f"max-width: {width:.0f}px; min-width: {min(width, _READABLE):.0f}px"
     data = base64.b64encode(path.read_bytes()).decode()
-    markup = Markup('<img src="data:image/png;base64,{}" alt="{}">').format(data, alt)
+    markup = Markup('<img src="data:image/png;base64,{}" style="{}" alt="{}">').format(data, style, alt)
     return Picture(markup, alt, caption, paper=True)
