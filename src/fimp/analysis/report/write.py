@@ -10,9 +10,10 @@ from typing import Any
 import fimp
 from fimp.analysis.report.attention import attention_section
 from fimp.analysis.report.content import data_name, data_section
+from fimp.analysis.report.embeddings import embedding_section
 from fimp.analysis.report.found import FoundRun
-from fimp.analysis.report.learned import embedding_section, prediction_section
 from fimp.analysis.report.page import Page
+from fimp.analysis.report.predictions import prediction_section
 from fimp.analysis.report.scores import bounds_text, label, score_section, training_section
 from fimp.analysis.report.settings import reproduction_section, settings_section
 from fimp.analysis.report.view import View

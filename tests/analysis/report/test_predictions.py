@@ -4,7 +4,7 @@ from torch_geometric.data import Data
 
 import fimp
 from fimp.analysis.report.found import find_run
-from fimp.analysis.report.learned import embedding_section, prediction_section
+from fimp.analysis.report.predictions import prediction_section
 from fimp.analysis.report.view import View
 
 SMALL = {"dim": 16, "epochs": 1, "batch_size": 32}
@@ -36,23 +36,10 @@ def test_genes_are_mapped_and_listed(comparison):
     assert "not trained" in section.text[0]
 
 
-def test_models_of_tokens_show_nodes_and_genes_and_others_nodes(comparison):
-    for model, count in (("fimp-base", 2), ("gcn", 1)):
-        section, left_out = embedding_section(View.of(find_run(comparison / "runs" / model / "seed0")))
-        assert (len(section.parts), left_out) == (count, [])
-        assert "40 test cells" in section.parts[0].caption
-    section, left_out = embedding_section(View.of(find_run(comparison / "runs" / "mean" / "seed0")))
-    assert section is None
-    assert "no states" in left_out[0]
-
-
 def test_cell_types(tmp_path):
     adata = fimp.data.simulate.tissue(n_cells=100, n_genes=12)
     run, view = saved(fimp.CellTypeModel(adata, label="cell_type", **SMALL), tmp_path / "m")
     assert [alt.split()[0] for alt in alts(prediction_section(run, view))] == ["Which", "Maps"]
-    section, left_out = embedding_section(view)
-    assert left_out == []
-    assert "their class" in section.parts[0].caption
     assert "type" in view.class_names[0]
 
 
@@ -63,7 +50,6 @@ def test_images(tmp_path):
     section = prediction_section(run, view)
     assert [alt.split()[0] for alt in alts(section)] == ["Which", "Maps", "Some"]
     assert "longitude" in section.parts[1].caption
-    assert embedding_section(view)[0] is not None
 
 
 def test_graphs_without_places_have_no_map(tmp_path):
@@ -72,11 +58,8 @@ def test_graphs_without_places_have_no_map(tmp_path):
     assert view.class_names == ["class 0", "class 1", "class 2"]
 
 
-@pytest.mark.parametrize(("model", "parts"), [("fimp-base", 1), ("interpolate", 0)])
-def test_recordings(tmp_path, model, parts):
+@pytest.mark.parametrize("model", ["fimp-base", "interpolate"])
+def test_recordings(tmp_path, model):
     scans = fimp.data.simulate.recordings(tmp_path / "d", n_subjects=3, n_regions=8, n_times=60)
     run, view = saved(fimp.RecordingModel(scans, model=model, window=20, patch=5, neighbors=3, **SMALL), tmp_path / "m")
     assert alts(prediction_section(run, view)) == ["Signals of some regions, recorded and filled in"]
-    section, left_out = embedding_section(view)
-    assert len(section.parts if section else []) == parts
-    assert bool(left_out) == (parts == 0)
