@@ -19,6 +19,11 @@ def test_every_run_is_a_line_and_every_model_a_colour():
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["gcn", "fimp-base"]
 
 
+def test_a_single_epoch_can_be_seen():
+    left = training_curves({"gcn": [rows(1)], "mlp": [rows(3)]}, "r2").axes[0]
+    assert [line.get_marker() for line in left.lines] == ["o", ""]
+
+
 def test_many_models_differ_by_colour_or_dashes():
     figure = training_curves({f"model {k}": [rows(3)] for k in range(12)}, "r2")
     looks = {(line.get_color(), line.get_linestyle()) for line in figure.axes[0].lines}

@@ -32,8 +32,11 @@ def training_curves(curves: dict[str, list[list[dict[str, Any]]]], monitor: str)
         dash = _DASHES[min(place // len(PALETTE), len(_DASHES) - 1)]
         for seed, rows in enumerate(runs):
             label = short_name(model) if seed == 0 else None
-            left.plot(*_points(rows, "train_loss"), color=colour, ls=dash, lw=1.4, alpha=0.85, label=label)
-            right.plot(*_points(rows, f"val_{monitor}"), color=colour, ls=dash, lw=1.4, alpha=0.85)
+            for axis, name in ((left, "train_loss"), (right, f"val_{monitor}")):
+                points = _points(rows, name)
+                # A single point has no line that could be seen.
+                marker = "o" if len(points[0]) == 1 else ""
+                axis.plot(*points, marker=marker, ms=3, color=colour, ls=dash, lw=1.4, alpha=0.85, label=label)
     left.set_title("training loss")
     right.set_title(f"validation, {LABELS.get(monitor, monitor)}")
     for axis in (left, right):
@@ -41,7 +44,7 @@ def training_curves(curves: dict[str, list[list[dict[str, Any]]]], monitor: str)
         axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axis.grid(axis="y", color=GRID, lw=0.8, zorder=0)
         axis.spines["left"].set_visible(False)
-    figure.legend(loc="outside lower center", ncols=min(len(curves), 4))
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=min(len(curves), 4))
     return figure
 
 
