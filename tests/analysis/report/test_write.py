@@ -96,6 +96,19 @@ def test_what_cannot_be_written_leaves_nothing(comparison, tmp_path, monkeypatch
         write_report(run, lambda task: [])
 
 
+def test_the_browser_would_see_what_is_wrong(browser, tmp_path):
+    page = tmp_path / "p.html"
+    page.write_text(
+        '<meta name="viewport" content="width=device-width"><body style="width: 700px"><img src="gone.png"><img src="http://127.0.0.1:9/x.png">'
+        "<figure><svg width=5 height=5></svg></figure><script>console.log('said'); nonsense()</script>"
+    )
+    found = browser.look(page, 360)
+    assert found["scroll"] > found["view"]
+    assert (found["broken"], found["flat"]) == (2, 1)
+    assert len(found["console"]) >= 2
+    assert found["network"] == ["http://127.0.0.1:9/x.png"]
+
+
 def test_a_real_browser_finds_nothing_wrong(comparison, browser):
     path, _ = write_report(find_run(comparison), lambda task: [("Again:", "fimp compare " + 40 * "long ")])
     looks = {}
