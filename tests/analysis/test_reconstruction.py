@@ -27,8 +27,8 @@ def test_the_figure_shows_the_best_models_and_no_nonsense(tmp_path):
     # A metric that does not exist is null in results.json.
     runs = [{"model": name, "seed": 0, "metrics": {"r2": None if k == 3 else 0.1 * k}} for k, name in enumerate(names)]
     results = json.loads(json.dumps({"runs": runs}))
-    reconstruction_figure(task, dict.fromkeys(names, example), results, tmp_path / "many.png")
-    reconstruction_figure(task, {names[0]: example}, results, tmp_path / "one.png")
+    reconstruction_figure(task, dict.fromkeys(names, example), results).savefig(tmp_path / "many.png")
+    reconstruction_figure(task, {names[0]: example}, results).savefig(tmp_path / "one.png")
     many, one = imread(tmp_path / "many.png"), imread(tmp_path / "one.png")
     assert many.shape[0] > 3 * one.shape[0]
     assert many[..., :3].std() > 0.05

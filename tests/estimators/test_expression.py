@@ -31,6 +31,15 @@ def test_the_notebook_interface(adata, model):
     assert "120 cells, 18 genes" in repr(model)
 
 
+def test_some_of_its_own_cells_are_embedded_as_all_are(model):
+    if model.config.model == "mean":
+        with pytest.raises(FIMPError, match="no states"):
+            model.embed_nodes(np.array([0]))
+        return
+    nodes = np.array([3, 20, 21, len(model.embed()) - 1])
+    np.testing.assert_allclose(model.embed_nodes(nodes), model.embed()[nodes], atol=1e-5)
+
+
 def test_a_saved_model_comes_back_with_its_data(adata, model, tmp_path):
     model.save(tmp_path / "run")
     loaded = fimp.load(tmp_path / "run")

@@ -17,12 +17,12 @@ from fimp.tasks import FMRITask
 
 #: Models that are drawn, at most.
 _MOST = 8
-_TRUE, _HIDDEN = "#b9c0c5", "#f3f1ec"
+_TRUE = "#a9b1b7"
+#: Background of what is hidden.
+HIDDEN = "#f3f1ec"
 
 
-def reconstruction_figure(
-    task: FMRITask, examples: dict[str, dict[str, Tensor]], results: dict[str, Any], path: Path
-) -> None:
+def reconstruction_figure(task: FMRITask, examples: dict[str, dict[str, Tensor]], results: dict[str, Any]) -> Figure:
     """Draw some regions of a test window: the true signal, what is visible of it, and what each model predicts.
 
     Parameters
@@ -33,8 +33,6 @@ def reconstruction_figure(
         Of every model, from :meth:`FMRITask.example`; of many models, the best are drawn.
     results
         Content of ``results.json``, which says which are best.
-    path
-        PNG to write.
     """
     score = {run["model"]: run["metrics"]["r2"] for run in results["runs"] if run["seed"] == task.seed}
     ranked = sorted(examples, key=lambda name: -np.inf if score[name] is None else -score[name])
@@ -61,7 +59,7 @@ def reconstruction_figure(
             f"{short_name(model)}{said}", rotation=0, ha="right", va="center", fontsize=8, color=INK, labelpad=6
         )
     _legend(figure, axes[0, 0], task, len(drawn), len(examples))
-    figure.savefig(path)
+    return figure
 
 
 def _patches(
@@ -78,7 +76,7 @@ def _panel(axis: Any, truth: NDArray[np.floating], hidden: NDArray[np.bool_], pr
     time = np.arange(patches * length)
     shown = np.where(hidden[:, None], np.nan, truth).ravel()
     for patch in np.flatnonzero(hidden):
-        axis.axvspan(patch * length - 0.5, (patch + 1) * length - 0.5, color=_HIDDEN, lw=0, zorder=0)
+        axis.axvspan(patch * length - 0.5, (patch + 1) * length - 0.5, color=HIDDEN, lw=0, zorder=0)
     axis.plot(time, truth.ravel(), color=_TRUE, lw=1.1, zorder=2, label="true")
     axis.plot(time, shown, color=INK, lw=1.3, zorder=3, label="visible")
     axis.plot(time, predicted.ravel(), color=BEST, lw=1.3, zorder=4, label="predicted")

@@ -44,12 +44,12 @@ def verdicts(results: dict[str, Any]) -> list[str]:
     """A line per model that says whether it differs from the best baseline in the monitored metric."""
     return [
         f"{entry['model']} against {entry['baseline']}, {entry['metric']}: {_evidence(entry)}: {entry['verdict']}"
-        for entry in _monitored(results)
+        for entry in monitored(results)
     ]
 
 
 def _differences(results: dict[str, Any]) -> list[str]:
-    entries = _monitored(results)
+    entries = monitored(results)
     if not entries:
         return []
     baseline, metric = entries[0]["baseline"], entries[0]["metric"]
@@ -61,24 +61,27 @@ def _differences(results: dict[str, Any]) -> list[str]:
         "|---|---|---|---|---|",
     ]
     for entry in entries:
-        p_value = "–" if entry["p_value"] is None else _p(entry["p_value"])
-        cells = (entry["model"], f"{entry['mean_difference']:+.4f}", _interval(entry), p_value, entry["verdict"])
+        p_value = "–" if entry["p_value"] is None else p_text(entry["p_value"])
+        cells = (entry["model"], f"{entry['mean_difference']:+.4f}", interval_text(entry), p_value, entry["verdict"])
         lines.append(f"| {' | '.join(cells)} |")
     return [*lines, ""]
 
 
-def _monitored(results: dict[str, Any]) -> list[dict[str, Any]]:
+def monitored(results: dict[str, Any]) -> list[dict[str, Any]]:
+    """Differences to the best baseline in the monitored metric."""
     return [entry for entry in results["comparisons"] if entry["metric"] == results["monitor"]]
 
 
 def _evidence(entry: dict[str, Any]) -> str:
-    p_value = "one seed" if entry["p_value"] is None else f"p {_p(entry['p_value'])}"
-    return f"{entry['mean_difference']:+.4f} [{_interval(entry)}], {p_value}"
+    p_value = "one seed" if entry["p_value"] is None else f"p {p_text(entry['p_value'])}"
+    return f"{entry['mean_difference']:+.4f} [{interval_text(entry)}], {p_value}"
 
 
-def _interval(entry: dict[str, Any]) -> str:
+def interval_text(entry: dict[str, Any]) -> str:
+    """Interval of a difference; a dash where there is none."""
     return "–" if entry["interval"] is None else " to ".join(f"{bound:+.4f}" for bound in entry["interval"])
 
 
-def _p(value: float) -> str:
+def p_text(value: float) -> str:
+    """A p-value as papers print it."""
     return "< 0.001" if value < 0.001 else f"{value:.3f}"

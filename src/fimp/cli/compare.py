@@ -144,7 +144,7 @@ def run_and_show(comparison: Comparison) -> dict[str, Any]:
     figures = "results.png"
     if examples := comparison.examples():
         assert isinstance(task, FMRITask)
-        reconstruction_figure(task, examples, results, comparison.out / RECONSTRUCTIONS)
+        reconstruction_figure(task, examples, results).savefig(comparison.out / RECONSTRUCTIONS)
         figures += f", {RECONSTRUCTIONS}"
     show_table(console, results)
     for line in verdicts(results):

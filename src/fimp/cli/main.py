@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from fimp.cli import attention, compare, data, demo, embed, models, pretrain, repeat, tune
+from fimp.cli import attention, compare, data, demo, embed, models, pretrain, repeat, report, tune
 from fimp.errors import FIMPError
 
 #: Commands that train one model in several processes.
@@ -34,6 +34,7 @@ app.add_typer(tune.app, name="tune")
 app.command("embed")(embed.embed)
 app.command("attention")(attention.attention)
 app.command("repeat")(repeat.repeat)
+app.command("report")(report.report)
 
 
 @app.callback(invoke_without_command=True)

@@ -149,6 +149,21 @@ class GraphModel(ABC):
         """
         return self._outputs(source, self.network.embed)
 
+    def embed_nodes(self, nodes: NDArray[np.int64]) -> NDArray[np.float32]:
+        """One vector for each of some of its own nodes ``[n, D]``, with none of their sampled values hidden.
+
+        Parameters
+        ----------
+        nodes
+            Distinct indices into ``task.data``, ascending ``[n]``.
+
+        Raises
+        ------
+        FIMPError
+            If the model is a rule or takes no input, and has no such vectors.
+        """
+        return self._outputs_of(self.task, self.network.embed, nodes)
+
     def task_on(self, source: Any) -> Any:
         """The task on other data, which need not be in any part of a split; the model's own task for None.
 
@@ -204,18 +219,26 @@ class GraphModel(ABC):
     def _contents(self) -> str:
         """What the graph consists of, for people."""
 
-    def _subgraphs(self, task: Task) -> Iterator[tuple[NDArray[np.int64], Subgraph]]:
-        """All nodes, some at a time and in no order, with their neighbourhoods."""
+    def _subgraphs(
+        self, task: Task, chosen: NDArray[np.int64] | None = None
+    ) -> Iterator[tuple[NDArray[np.int64], Subgraph]]:
+        """All nodes or chosen ones, some at a time and in no order, with their neighbourhoods."""
         sampler = sampler_for(task, self.choice, self.network.hops, self.config.train.fanout)
-        nodes = evaluation_order(task, np.arange(task.data.num_nodes))
+        nodes = evaluation_order(task, np.arange(task.data.num_nodes) if chosen is None else chosen)
         for start in range(0, len(nodes), EVALUATION_BATCH):
             some = nodes[start : start + EVALUATION_BATCH]
             yield some, sampler.sample(some)
 
     def _outputs(self, source: Any, call: Callable[[Any, Subgraph], Tensor]) -> NDArray[np.float32]:
         """What ``call`` makes of all nodes when none of their values is hidden, ``[nodes, ...]``."""
-        task, order, outputs = self.task_on(source), [], []
-        for nodes, graph in self._subgraphs(task):
+        return self._outputs_of(self.task_on(source), call)
+
+    def _outputs_of(
+        self, task: Any, call: Callable[[Any, Subgraph], Tensor], chosen: NDArray[np.int64] | None = None
+    ) -> NDArray[np.float32]:
+        """The same of a task's nodes, or of those chosen, in ascending order."""
+        order, outputs = [], []
+        for nodes, graph in self._subgraphs(task, chosen):
             order.append(nodes)
             outputs.append(self._run(call, task.shown(graph.nodes), graph).numpy())
         return np.concatenate(outputs)[np.concatenate(order).argsort()]

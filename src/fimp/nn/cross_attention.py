@@ -347,7 +347,8 @@ class CrossNodeAttention(nn.Module):
         """
         if self.prior is None:
             raise FIMPError("CrossNodeAttention.shares: built without heard=True, so that all edges weigh alike")
-        query, key, _, key_mask = self._project(h_dst, h_src, mask_src, names)
+        named_src, named_dst = (None, None) if names is None else names
+        query, key, _, key_mask = self._project(h_dst, self.tell(h_src, mask_src, named_src), mask_src, named_dst)
         parts = []
         for edges in edge_index.split(chunk, 1):
             weights = ops.edge_attention_weights(query, key, edges, key_mask=key_mask, scale=self._scale)

@@ -28,6 +28,8 @@ from fimp.train.workers import Job, run_all
 
 #: Figure of examples, within a comparison's folder.
 RECONSTRUCTIONS = "reconstructions.png"
+#: What ``fimp report`` writes into it.
+REPORT = "report.html"
 
 
 class Observer(Protocol):
@@ -178,7 +180,8 @@ class Comparison:
                 folder.rmdir()
         for ending in ("json", "md", "png"):
             (self.out / f"results.{ending}").unlink(missing_ok=True)
-        (self.out / RECONSTRUCTIONS).unlink(missing_ok=True)
+        for name in (RECONSTRUCTIONS, REPORT):
+            (self.out / name).unlink(missing_ok=True)
 
     def _earlier(self, config: RunConfig) -> tuple[RunConfig, dict[str, Any] | None]:
         """A run's configuration, and its result if an earlier sitting finished it."""
