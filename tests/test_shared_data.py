@@ -27,8 +27,13 @@ def test_real_tissue_is_read_as_what_it_is(path):
     assert data.edge_index.size(1) == 8 * adata.n_obs
     assert np.array_equal(data.pos.numpy(), adata.obsm["spatial"])
     if data.scale is not None:
-        total = np.expm1(data.x.to_dense().numpy().astype(np.float64)).sum(1)
-        assert total == pytest.approx(np.full(len(total), np.median(np.asarray(adata.X.sum(1)))), rel=1e-4)
+        total, counts = (
+            np.expm1(data.x.to_dense().numpy().astype(np.float64)).sum(1),
+            np.asarray(adata.X.sum(1)).ravel(),
+        )
+        heard = counts >= 10
+        assert total[heard] == pytest.approx(np.full(heard.sum(), np.median(counts[heard])), rel=1e-4)
+        assert (total[~heard] == 0).all()
 
 
 @pytest.mark.skipif(not FILES, reason="shared data are not here")
@@ -36,7 +41,7 @@ def test_real_tissue_is_read_as_what_it_is(path):
 def test_a_little_training_beats_the_mean(path):
     models = {name: fimp.ExpressionModel(path, model=name) for name in ("mean", "gcn")}
     # Ten epochs of a few hundred spots are ten steps.
-    epochs = max(10, 40 * 256 // models["mean"].data.num_nodes)
+    epochs = max(10, 100 * 256 // models["mean"].data.num_nodes)
     r2 = {name: model.fit(max_epochs=epochs).evaluate()["r2"] for name, model in models.items()}
     assert r2["gcn"] > r2["mean"] + 0.01
     assert np.isfinite(r2["mean"])

@@ -2,6 +2,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 
 from fimp.analysis.projection import project
 
@@ -43,3 +44,14 @@ def test_umap_keeps_clouds_apart_and_repeats(clouds):
     assert apart(xy) > 2.0
     assert np.array_equal(xy, project(clouds)[0])
     assert project(clouds[:5])[1].startswith("PCA")
+
+
+def test_umap_leaves_the_number_of_threads_alone():
+    pytest.importorskip("umap")
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        project(np.random.default_rng(0).normal(size=(30, 4)))
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 #: Neighbours that UMAP keeps near: its own default.
@@ -33,10 +34,15 @@ def project(points: NDArray[np.floating], seed: int = 0) -> tuple[NDArray[np.flo
     # Of fewer points than this UMAP has no picture.
     if len(points) < 10:
         return _pca(points)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        reducer = UMAP(n_neighbors=min(_NEIGHBORS, len(points) - 1), random_state=seed, n_jobs=1)
-        return np.asarray(reducer.fit_transform(points), dtype=np.float64), "UMAP"
+    threads = torch.get_num_threads()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            reducer = UMAP(n_neighbors=min(_NEIGHBORS, len(points) - 1), random_state=seed, n_jobs=1)
+            return np.asarray(reducer.fit_transform(points), dtype=np.float64), "UMAP"
+    finally:
+        # Numba sets OpenMP's number of threads for the whole process, and with it the last digits of torch.
+        torch.set_num_threads(threads)
 
 
 def _pca(points: NDArray[np.floating]) -> tuple[NDArray[np.float64], str]:
