@@ -27,8 +27,9 @@ def test_each_pair_of_types_has_its_own_edges(monkeypatch):
             wanted = token_attention(model, choice, draws=1)
             layer = 2 * receiver + sender
             assert np.array_equal(whole.count[layer], wanted.count)
-            np.testing.assert_allclose(whole.mean[layer], wanted.mean)
-            np.testing.assert_allclose(few.mean[layer], wanted.mean[7:, 7:])
+            # Edges were computed in other batches, in single precision.
+            np.testing.assert_allclose(whole.mean[layer], wanted.mean, rtol=1e-6)
+            np.testing.assert_allclose(few.mean[layer], wanted.mean[7:, 7:], rtol=1e-6)
     table = whole.table()
     first = table[(table["receiver_type"] == "type B") & (table["sender_type"] == "type A")]
     wanted = token_attention(model, EdgeChoice("neighbors", types.codes == 0, types.codes == 1), draws=1).ranked()
