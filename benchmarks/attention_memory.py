@@ -41,7 +41,7 @@ def measure(count: int) -> dict[str, float]:
     """Edges, pairs of tokens, peak memory in MB before and while attention is exported, and seconds."""
     import fimp
     from fimp.analysis import gene_attention
-    from fimp.train.fit import peak_memory_mb, reset_peak_memory
+    from fimp.train.peak_memory import peak_memory_mb, reset_peak_memory
 
     model = fimp.ExpressionModel(cells(count), neighbors=NEIGHBORS, tokens=TOKENS, mask_ratio=0.5, device="cpu")
     before = peak_memory_mb()

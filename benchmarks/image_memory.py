@@ -67,7 +67,9 @@ def measure_memory(table: str, what: str) -> dict[str, float]:
     from fimp.data.image_graph import ImageOptions, read_images
     from fimp.models.registry import resolve
     from fimp.tasks.image import ImageTask
-    from fimp.train.fit import TrainOptions, fit, peak_memory_mb, reset_peak_memory
+    from fimp.train.fit import fit
+    from fimp.train.options import TrainOptions
+    from fimp.train.peak_memory import peak_memory_mb, reset_peak_memory
 
     reset_peak_memory()
     found = {"imports": peak_memory_mb()}

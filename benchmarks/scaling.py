@@ -60,7 +60,7 @@ def measure(count: int, kind: str, budget: str, folder: str) -> dict[str, Any]:
     from fimp.nn import FIMPLayer
     from fimp.tokenizers import Tokens
     from fimp.train import layerwise_blocks
-    from fimp.train.fit import peak_memory_mb, reset_peak_memory
+    from fimp.train.peak_memory import peak_memory_mb, reset_peak_memory
 
     group = None
     if "WORLD_SIZE" in os.environ:

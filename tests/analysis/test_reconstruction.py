@@ -9,7 +9,7 @@ from fimp.data.recording_graph import RecordingOptions, read_recording_graph
 from fimp.models import resolve
 from fimp.tasks import FMRITask
 from fimp.train import TrainOptions
-from fimp.train.fit import outcomes
+from fimp.train.evaluation import outcomes
 
 
 def test_the_figure_shows_the_best_models_and_no_nonsense(tmp_path):

@@ -9,7 +9,7 @@ import fimp.tasks.base
 from fimp.cli import compare as cli_compare
 from fimp.cli.command_line import compare_command
 from fimp.models import resolve
-from fimp.train.fit import TrainOptions
+from fimp.train.options import TrainOptions
 from fimp.train.runs import RunConfig
 
 

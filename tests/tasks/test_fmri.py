@@ -14,7 +14,7 @@ from fimp.models import resolve
 from fimp.tasks import FMRIOptions, FMRITask
 from fimp.tasks.fmri import TOKENS_LR
 from fimp.train import TrainOptions, evaluate, fit
-from fimp.train.fit import outcomes, predict_batches
+from fimp.train.evaluation import outcomes, predict_batches
 from fimp.train.loader import evaluation_loader, sampler_for, training_loader
 
 OPTIONS = TrainOptions(epochs=3, batch_size=32, device="cpu")

@@ -14,7 +14,7 @@ from fimp.foundation.vit_mae import new_vit_mae, save_vit_mae
 from fimp.models import resolve
 from fimp.tasks import ImageTask, ImageTaskOptions, ZeroShotOptions, ZeroShotTask
 from fimp.train import TrainOptions, evaluate, fit
-from fimp.train.fit import predict_batches
+from fimp.train.evaluation import predict_batches
 
 OPTIONS = TrainOptions(epochs=3, batch_size=32, device="cpu")
 

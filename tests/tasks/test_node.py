@@ -11,7 +11,9 @@ from fimp.errors import FIMPError
 from fimp.models import resolve
 from fimp.tasks import NodeTask, NodeTaskOptions
 from fimp.tasks.node import feature_statistics
-from fimp.train.fit import TrainOptions, fit, predict_batches
+from fimp.train.evaluation import predict_batches
+from fimp.train.fit import fit
+from fimp.train.options import TrainOptions
 from fimp.train.sampler import NeighborSampler
 
 MODELS = ["mlp", "gcn", "fimp-base"]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from fimp.cli.setups import SETUPS
-from fimp.train.fit import TrainOptions
+from fimp.train.options import TrainOptions
 from fimp.train.runs import RunConfig
 
 #: Training options that ``fimp compare`` has flags for.

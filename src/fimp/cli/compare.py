@@ -60,7 +60,8 @@ def compare(
     from fimp.models import resolve_all
     from fimp.models.checkpoints import short_name
     from fimp.train.compare import Comparison
-    from fimp.train.fit import TrainOptions, try_network
+    from fimp.train.fit import try_network
+    from fimp.train.options import TrainOptions
     from fimp.train.runs import RunConfig
     from fimp.train.tune import apply_tuned
 

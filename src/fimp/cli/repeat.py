@@ -16,7 +16,8 @@ def repeat(
     out: Annotated[Path | None, typer.Option(help="Folder for the new run; kept nowhere by default.")] = None,
 ) -> None:
     """Train a run again from its config.yaml and say whether the digits agree."""
-    from fimp.train.fit import evaluate, fit
+    from fimp.train.evaluation import evaluate
+    from fimp.train.fit import fit
     from fimp.train.runs import RunConfig, write_json
     from fimp.train.single import threads
 

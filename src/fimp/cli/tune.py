@@ -49,7 +49,8 @@ def tune(
         raise FIMPError(f"--seeds: {seeds} is below 1; use 1, for instance")
 
     from fimp.models import resolve_all
-    from fimp.train.fit import TrainOptions, try_network
+    from fimp.train.fit import try_network
+    from fimp.train.options import TrainOptions
     from fimp.train.runs import RunConfig
     from fimp.train.single import side_by_side
     from fimp.train.tune import Study, check_settings, points, write_best

@@ -19,8 +19,10 @@ from fimp.errors import FIMPError
 from fimp.models.registry import ModelChoice, resolve
 from fimp.tasks.base import Network, Task, known_tasks
 from fimp.train.checkpoint import load_tree, load_weights, save_tree
-from fimp.train.fit import Fitted, TrainOptions, evaluate, fit
+from fimp.train.evaluation import evaluate
+from fimp.train.fit import Fitted, fit
 from fimp.train.loader import EVALUATION_BATCH, evaluation_order, sampler_for
+from fimp.train.options import TrainOptions
 from fimp.train.runs import WEIGHTS, RunConfig, weights_tree
 
 

@@ -15,7 +15,7 @@ from fimp.errors import FIMPError
 from fimp.estimators.base import GraphModel
 from fimp.tasks.base import Network
 from fimp.tasks.fmri import FMRITask
-from fimp.train.fit import evaluate, outcomes
+from fimp.train.evaluation import evaluate, outcomes
 
 #: What a model is given: a folder of recordings, a file, or several files.
 Source = str | Path | Sequence[str | Path]

@@ -5,99 +5,35 @@ from __future__ import annotations
 import math
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import lightning
-import numpy as np
-import psutil
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
-from fimp.errors import FIMPError
 from fimp.models.registry import ModelChoice
 from fimp.tasks.base import Network, Task
 from fimp.train import processes
 from fimp.train.averaging import WeightAverage
 from fimp.train.callbacks import BestCheckpoint, Clock, MetricsFile, Report, Validated, early_stopping
 from fimp.train.checkpoint import load_tree, load_weights, save_tree
-from fimp.train.loader import Batch, evaluation_loader, sampler_for, training_loader, whole
-from fimp.train.module import PRECISIONS, NodeModule, autocast, concatenate, full, outcome_of
+from fimp.train.evaluation import evaluate
+from fimp.train.loader import evaluation_loader, sampler_for, training_loader, whole
+from fimp.train.module import NodeModule
+from fimp.train.options import TrainOptions, default_epochs
+from fimp.train.peak_memory import peak_memory_mb, reset_peak_memory
 from fimp.train.pretrain import Pretrained, Pretraining, pretrain, second_half
 from fimp.train.probe import fit_probe
 from fimp.train.trainer import Quiet, make_trainer, run_trainer
 
-DEVICES = ("auto", "cpu", "cuda")
-
-
-@dataclass(frozen=True)
-class TrainOptions:
-    """How a model is trained.
-
-    Attributes
-    ----------
-    epochs
-        Passes over the training nodes; None chooses (see :func:`default_epochs`).
-    batch_size
-        Seeds per step and process.
-    patience
-        Validations without improvement after which training stops.
-    fanout
-        Most in-neighbours that a node receives from in a training step; evaluation uses all, but for models that
-        compute every seed in a graph of its own (``gps``).
-    device
-        ``auto``, ``cpu`` or ``cuda``.
-    precision
-        ``32``, or ``bf16``: products in bfloat16, weights and sums in float32.
-    """
-
-    epochs: int | None = None
-    batch_size: int = 256
-    patience: int = 15
-    fanout: int = 16
-    device: str = "auto"
-    precision: str = "32"
-
-    def __post_init__(self) -> None:
-        if self.epochs is not None and self.epochs < 0:
-            raise FIMPError(f"--epochs: {self.epochs} is negative; use 50, for instance, or 0 for no training")
-        if self.batch_size < 1:
-            raise FIMPError(f"--batch-size: {self.batch_size} is below 1; use 256, for instance")
-        if self.device not in DEVICES:
-            raise FIMPError(f"--device: {self.device!r} is unknown; use {', '.join(DEVICES)}")
-        if self.precision not in PRECISIONS:
-            raise FIMPError(f"--precision: {self.precision!r} is unknown; use {', '.join(PRECISIONS)}")
-        if self.device == "cuda" and not torch.cuda.is_available():
-            raise FIMPError("--device: cuda is not available here; use --device cpu")
-
-    @property
-    def accelerator(self) -> str:
-        """The device, decided."""
-        if self.device == "auto":
-            return "cuda" if torch.cuda.is_available() else "cpu"
-        return self.device
-
-    def autocast(self) -> torch.autocast:
-        """What a network runs under."""
-        return autocast(self.accelerator, self.precision)
-
-
 #: Weights with which training starts, until it is over; what precedes the names of weights in checkpoints.
 START, PREFIX = "start.safetensors", "network."
-#: Nodes that are enough for the linear classifier with which a foundation model starts.
-PROBED = 2000
 #: Validations in a full run: often enough to stop early, rarely enough to cost little.
 _VALIDATIONS = 30
-
-
-def default_epochs(steps_per_epoch: int) -> int:
-    """Epochs of a run that is given none: 60, but 300 to 800 steps, and 10 epochs however many steps they are."""
-    steps = max(300, min(60 * steps_per_epoch, max(800, 10 * steps_per_epoch)))
-    return -(-steps // steps_per_epoch)
+#: Nodes that are enough for the linear classifier with which a foundation model starts.
+PROBED = 2000
 
 
 @dataclass(frozen=True)
@@ -327,44 +263,6 @@ def _save(network: Network, path: Path, score: float) -> None:
 
 
 @torch.no_grad()
-def predict_batches(
-    task: Task, choice: ModelChoice, network: Network, nodes: NDArray[np.int64], options: TrainOptions
-) -> Iterator[tuple[Tensor, Batch]]:
-    """Predictions of a network for some nodes in evaluation mode: (prediction, batch) per batch, on the CPU.
-
-    Of several processes, each gets the batches whose turn is its own. One batch after the other, so that memory holds
-    the inputs of one, however many nodes there are.
-    """
-    sampler = sampler_for(task, choice, network.hops, options.fanout)
-    device = torch.device(options.accelerator)
-    was_training, before = network.training, next(network.parameters()).device
-    network.to(device).eval()
-    try:
-        for batch in evaluation_loader(task, sampler, nodes):
-            with options.autocast():
-                prediction = network(batch.inputs.to(device), batch.graph.to(device))
-            if batch.counts:
-                yield full(prediction).cpu(), batch
-    finally:
-        network.to(before).train(was_training)
-
-
-def evaluate(
-    task: Task, choice: ModelChoice, network: Network, nodes: NDArray[np.int64], options: TrainOptions
-) -> dict[str, float]:
-    """Metrics of a network on some nodes."""
-    return task.score(outcomes(task, choice, network, nodes, options))
-
-
-def outcomes(
-    task: Task, choice: ModelChoice, network: Network, nodes: NDArray[np.int64], options: TrainOptions
-) -> tuple[Tensor, ...]:
-    """What :meth:`fimp.tasks.Task.score` needs of some nodes; the first tensor holds node indices."""
-    pairs = predict_batches(task, choice, network, nodes, options)
-    return concatenate(processes.in_turn([outcome_of(task, prediction, batch) for prediction, batch in pairs]))
-
-
-@torch.no_grad()
 def try_network(task: Task, choice: ModelChoice) -> Sequence[str]:
     """Let an untrained network answer for a few nodes: what does not fit the data shows before training.
 
@@ -382,24 +280,3 @@ def try_network(task: Task, choice: ModelChoice) -> Sequence[str]:
     graph = sampler_for(task, choice, network.hops, 4).sample(task.split["train"][:4])
     network(task.inputs(graph.nodes, 0), graph)
     return network.notes
-
-
-def reset_peak_memory() -> None:
-    """Begin a new measurement of peak memory, where the system can."""
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-    with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
-
-
-def peak_memory_mb() -> float:
-    """Peak resident memory since :func:`reset_peak_memory` in MB (of the GPU, where one was used).
-
-    Where the system keeps no such peak (it does on Linux), what is resident now.
-    """
-    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
-        return torch.cuda.max_memory_allocated() / 2**20
-    with suppress(OSError, StopIteration):
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return float(next(line.split()[1] for line in lines if line.startswith("VmHWM"))) / 1024
-    return float(psutil.Process().memory_info().rss) / 2**20

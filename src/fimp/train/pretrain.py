@@ -42,7 +42,7 @@ class Pretraining:
     steps
         Steps that a run shortened by its budget took, to repeat it; None otherwise.
     precision
-        As in :class:`fimp.train.fit.TrainOptions`.
+        As in :class:`fimp.train.TrainOptions`.
     """
 
     accelerator: str

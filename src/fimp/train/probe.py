@@ -42,7 +42,7 @@ def fit_probe(
     choice, network
         The model; all but its head stays as it is.
     fanout
-        As in :class:`fimp.train.fit.TrainOptions`.
+        As in :class:`fimp.train.TrainOptions`.
     device
         Where embeddings are computed.
     most

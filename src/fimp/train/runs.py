@@ -18,7 +18,7 @@ from fimp.models.checkpoints import FileMark
 from fimp.models.registry import Hyperparameters, ModelChoice, resolve
 from fimp.tasks.base import Network, Task, TaskKind, known_tasks
 from fimp.train import processes
-from fimp.train.fit import TrainOptions
+from fimp.train.options import TrainOptions
 
 #: Weights of a finished run, within its folder.
 WEIGHTS = "checkpoints/best.safetensors"

@@ -18,7 +18,8 @@ from fimp.errors import FIMPError
 from fimp.tasks.base import Task
 from fimp.train import processes
 from fimp.train.checkpoint import load_tree, save_tree
-from fimp.train.fit import Fitted, fit, outcomes
+from fimp.train.evaluation import outcomes
+from fimp.train.fit import Fitted, fit
 from fimp.train.pretrain import PRETRAINED
 from fimp.train.runs import WEIGHTS, RunConfig, weights_tree, write_json
 

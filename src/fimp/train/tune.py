@@ -15,7 +15,8 @@ import numpy as np
 
 from fimp.errors import FIMPError
 from fimp.models.registry import Hyperparameters, ModelChoice
-from fimp.train.fit import evaluate, fit
+from fimp.train.evaluation import evaluate
+from fimp.train.fit import fit
 from fimp.train.runs import RunConfig, write_json
 from fimp.train.single import threads
 

@@ -17,7 +17,7 @@ from fimp.data.options import CellOptions
 from fimp.models import resolve_all
 from fimp.tasks import ExpressionOptions
 from fimp.train.compare import Comparison
-from fimp.train.fit import TrainOptions
+from fimp.train.options import TrainOptions
 from fimp.train.runs import RunConfig
 
 #: Names under which systems have it.

@@ -8,10 +8,11 @@ from fimp.data.regions import Regions
 from fimp.data.simulate import recording
 from fimp.errors import FIMPError
 from fimp.models.registry import Hyperparameters, ModelChoice, ModelSpec
-from fimp.train.fit import TrainOptions, evaluate
+from fimp.train.evaluation import evaluate
 from fimp.train.foundation import brainlm
 from fimp.train.foundation.brainlm import BrainLMPretraining, BrainLMSize, WholeBrain, pretrain_brainlm
 from fimp.train.foundation.windows import WindowOptions
+from fimp.train.options import TrainOptions
 
 R = 6
 OPTIONS = WindowOptions(window=20, patch=5, mask_ratio=0.5)

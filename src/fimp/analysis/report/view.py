@@ -13,7 +13,7 @@ from fimp.analysis.layout import Layout, layout_of
 from fimp.analysis.report.found import FoundRun
 from fimp.data.recordings import Recordings
 from fimp.estimators import GraphModel, load
-from fimp.train.fit import outcomes
+from fimp.train.evaluation import outcomes
 
 #: Test nodes that are predicted for pictures, and nodes that are embedded.
 PREDICTED, EMBEDDED = 4000, 2000

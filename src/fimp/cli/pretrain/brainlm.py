@@ -56,9 +56,9 @@ def brainlm(
     from fimp.data.recordings import read_recordings
     from fimp.data.simulated_recordings import folder_of
     from fimp.foundation.brainlm_files import save_brainlm
-    from fimp.train.fit import TrainOptions
     from fimp.train.foundation.brainlm import BrainLMPretraining, BrainLMSize, train_brainlm
     from fimp.train.foundation.windows import WindowOptions
+    from fimp.train.options import TrainOptions
 
     size = BrainLMSize(dim, layers, heads, hidden, dropout)
     options = WindowOptions(window, patch, mask_ratio, detrend)

@@ -54,8 +54,8 @@ def scgpt(
     from fimp.data.cells import CellOptions, load_cells
     from fimp.foundation.scgpt_files import save_scgpt
     from fimp.tasks import ExpressionOptions
-    from fimp.train.fit import TrainOptions
     from fimp.train.foundation.scgpt import ScGPTSize, pretrain_scgpt
+    from fimp.train.options import TrainOptions
 
     options = CellOptions(
         layer=layer,

@@ -52,8 +52,8 @@ def vit(
     from fimp.data.images import default_patch, default_side, find_images
     from fimp.data.pixels import read_pixels
     from fimp.foundation.vit_mae import save_vit_mae
-    from fimp.train.fit import TrainOptions
     from fimp.train.foundation.vit import ViTSize, pretrain_vit
+    from fimp.train.options import TrainOptions
 
     train = TrainOptions(epochs=epochs, batch_size=batch_size, device=device, precision=precision)
     paths = find_images(data)

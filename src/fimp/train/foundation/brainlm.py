@@ -22,9 +22,10 @@ from fimp.foundation.brainlm_files import new_brainlm
 from fimp.models.registry import Backbone, ModelChoice
 from fimp.nn.transformer import StackConfig
 from fimp.tasks.base import Network
-from fimp.train.fit import Fitted, TrainOptions
+from fimp.train.fit import Fitted
 from fimp.train.foundation.masked import Filled, MaskedPretraining, fit_new
 from fimp.train.foundation.windows import RecordingWindows, WindowOptions
+from fimp.train.options import TrainOptions
 
 #: Tokens that go through the model at once in evaluation, where a batch of whole brains may be larger than memory.
 _TOKENS_AT_ONCE = 1 << 15

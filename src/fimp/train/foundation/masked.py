@@ -15,7 +15,8 @@ from torch_geometric.data import Data
 from fimp.data.splits import TRAIN_SHARE
 from fimp.models.registry import Backbone, Hyperparameters, ModelChoice, ModelSpec
 from fimp.tasks.base import Network, Task
-from fimp.train.fit import Fitted, TrainOptions, fit
+from fimp.train.fit import Fitted, fit
+from fimp.train.options import TrainOptions
 
 
 class Filled(NamedTuple):

@@ -22,8 +22,9 @@ from fimp.tasks import ExpressionOptions, ExpressionTask
 from fimp.tasks.base import Network
 from fimp.tasks.expression import QUERIES_PER_STEP
 from fimp.tasks.foundation import FoundationExpressionNetwork
-from fimp.train.fit import Fitted, TrainOptions
+from fimp.train.fit import Fitted
 from fimp.train.foundation.masked import fit_new, split_groups
+from fimp.train.options import TrainOptions
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,9 @@ from fimp.data.subgraph import Subgraph
 from fimp.foundation.vit_mae import ViTMAE, new_vit_mae
 from fimp.models.registry import ModelChoice
 from fimp.tasks.base import Network
-from fimp.train.fit import Fitted, TrainOptions
+from fimp.train.fit import Fitted
 from fimp.train.foundation.masked import Filled, MaskedPretraining, fit_new
+from fimp.train.options import TrainOptions
 
 
 @dataclass(frozen=True)
