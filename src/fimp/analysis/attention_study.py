@@ -53,6 +53,11 @@ class AttentionOptions:
         Draws of visible and hidden genes of cells.
     permutations
         Permutations of a test.
+
+    Raises
+    ------
+    FIMPError
+        If a value is outside its range, or ``edges`` is unknown.
     """
 
     edges: str = "neighbors"

@@ -286,7 +286,12 @@ class Geneformer(FoundationModel):
 
 
 def read_numbers(path: Path) -> dict[str, float]:
-    """Read a map from names to numbers: ``.json``, or a pickle with nothing else in it.
+    """Read a map from names to numbers.
+
+    Parameters
+    ----------
+    path
+        ``.json``, or a pickle with nothing else in it, which is read without running code.
 
     Raises
     ------

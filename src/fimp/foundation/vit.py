@@ -277,7 +277,17 @@ def tensor_names(model: ViT, prefix: str) -> dict[str, str | Rows]:
 
 
 def layer_tensor(own: str, where: str, config: StackConfig) -> str | Rows:
-    """Name in the file of one weight ``stack.layers.N.module.weight`` of a stack whose layers are called ``where``."""
+    """Name in the file of one weight of a stack.
+
+    Parameters
+    ----------
+    own
+        Its name here, ``stack.layers.N.module.weight``.
+    where
+        What layers are called in the file.
+    config
+        The stack, which tells DINOv2 from the others.
+    """
     inside = _DINOV2_LAYER if config.layer_scale else _VIT_LAYER
     _, _, layer, module, *parts = own.split(".")
     if config.activation != "swiglu" or module not in ("gate", "linear1", "linear2"):

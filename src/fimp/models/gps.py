@@ -110,6 +110,13 @@ def walk_encoding(edge_index: Tensor, num_nodes: int) -> Tensor:
     The numbers of ``torch_geometric.transforms.AddRandomWalkPE``, without its powers of the whole matrix: a
     walk of a + b steps returns to i with probability :math:`\sum_j P^a_{ij} P^b_{ji}`, so half the steps
     forwards and half backwards from a chunk of nodes suffice. Nodes without edges get zeros.
+
+    Parameters
+    ----------
+    edge_index
+        ``[2, E]``, source in row 0.
+    num_nodes
+        N.
     """
     src, dst = edge_index.numpy()
     shape = (num_nodes, num_nodes)

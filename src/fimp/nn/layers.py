@@ -14,7 +14,13 @@ from fimp.tokenizers.base import Tokens
 
 
 class FeedForward(nn.Sequential):
-    """Two linear layers with GELU between: ``[..., D] -> [..., D]``."""
+    """Two linear layers with GELU between: ``[..., D] -> [..., D]``.
+
+    Parameters
+    ----------
+    dim, hidden
+        Width D, and width of the hidden layer.
+    """
 
     def __init__(self, dim: int, hidden: int) -> None:
         super().__init__(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, dim))

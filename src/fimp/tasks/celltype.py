@@ -36,6 +36,11 @@ class CellTypeOptions:
         ``random`` or ``blocks`` (of neighbouring cells).
     class_weights
         ``none``, or ``balanced``: rare types weigh as much as frequent ones in the loss.
+
+    Raises
+    ------
+    FIMPError
+        If a value is unknown or outside its range.
     """
 
     tokens: int = 100

@@ -59,6 +59,11 @@ class FMRIOptions:
         patches of all regions.
     split
         ``subject`` or ``time`` (:func:`fimp.data.recording_splits.split_recordings`).
+
+    Raises
+    ------
+    FIMPError
+        If a value is unknown or outside its range.
     """
 
     mask_ratio: float = 0.75

@@ -38,6 +38,11 @@ class ImageTaskOptions:
         Side of a patch of ``fimp-base``, in pixels; a vision transformer has its own.
     class_weights
         ``none``, or ``balanced``: rare classes weigh as much as frequent ones in the loss.
+
+    Raises
+    ------
+    FIMPError
+        If a value is unknown or outside its range.
     """
 
     patch_size: int = 16

@@ -53,6 +53,11 @@ class TrainOptions:
         ``auto``, ``cpu`` or ``cuda``.
     precision
         ``32``, or ``bf16``: products in bfloat16, weights and sums in float32.
+
+    Raises
+    ------
+    FIMPError
+        If a value is outside its range, or there is no such device here.
     """
 
     epochs: int | None = None
@@ -352,7 +357,22 @@ def predict_batches(
 def evaluate(
     task: Task, choice: ModelChoice, network: Network, nodes: NDArray[np.int64], options: TrainOptions
 ) -> dict[str, float]:
-    """Metrics of a network on some nodes."""
+    """Metrics of a network on some nodes.
+
+    Parameters
+    ----------
+    task, choice, network
+        The task, the model on its graph (with controls, if any), and its weights.
+    nodes
+        Indices ``[n]``.
+    options
+        Device and precision.
+
+    Returns
+    -------
+    dict
+        Of the task's metrics by name.
+    """
     return task.score(outcomes(task, choice, network, nodes, options))
 
 
