@@ -114,6 +114,22 @@ def test_parameters_of_what_is_exported_are_documented(name):
     assert undocumented(EXPORTED[name]) == []
 
 
+def test_models_and_converters_name_their_source():
+    from fimp.foundation import FoundationModel
+    from fimp.models import Backbone
+
+    published = [
+        one for one in EXPORTED.values() if inspect.isclass(one) and issubclass(one, (Backbone, FoundationModel))
+    ]
+    # A perceptron, a line and a Gaussian are of no paper.
+    plain = ("Backbone", "MLP", "Interpolation", "Gaussian")
+    unsaid = {
+        one.__name__ for one in published if not re.search(r"arXiv \d{4}\.\d{4}|doi 10\.", inspect.getdoc(one) or "")
+    }
+    assert unsaid <= set(plain)
+    assert {"GCN", "FIMP", "ScGPT", "BrainLM"} <= {one.__name__ for one in published}
+
+
 def test_names_that_docstrings_refer_to_exist():
     missing = []
     for path in sorted(SOURCE.rglob("*.py")):

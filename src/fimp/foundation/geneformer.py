@@ -33,7 +33,7 @@ _KNOWN_UNUSED = ("*embeddings.position_ids", "*pooler.dense.*", "cls.seq_relatio
 
 
 class Geneformer(FoundationModel):
-    """A BERT whose tokens are genes in the order of their rank.
+    """A BERT whose tokens are genes in the order of their rank (doi 10.1038/s41586-023-06139-9).
 
     Parameters
     ----------

@@ -33,7 +33,7 @@ _FUSED = ("self_attn.in_proj_", "self_attn.Wqkv.", "self_attn._impl.Wqkv.")
 
 
 class ScGPT(FoundationModel):
-    """scGPT, converted.
+    """scGPT, converted (doi 10.1038/s41592-024-02201-0).
 
     Parameters
     ----------

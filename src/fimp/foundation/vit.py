@@ -96,7 +96,9 @@ _DINOV2_LAYER = _LAYER | {
 
 
 class ViT(FoundationModel):
-    """A vision transformer: patches of an image are tokens, after a CLS token and, in DeiT, a distillation token.
+    """A vision transformer (arXiv 2010.11929), converted.
+
+    Patches of an image are tokens, after a CLS token and, in DeiT (arXiv 2012.12877), a distillation token.
 
     Layers are pre-norm; ``final_norm`` follows the last one. Source: the models of these names in the transformers
     library.

@@ -22,7 +22,7 @@ _CHUNK = 256
 
 
 class GPS(Backbone):
-    """PyG's ``GPSConv``: message passing (``SAGEConv``) beside attention over the whole graph.
+    """PyG's ``GPSConv``: message passing (``SAGEConv``) beside attention over the whole graph (arXiv 2205.12454).
 
     "The whole graph" is a seed's own neighbourhood of two hops (:class:`fimp.data.subgraph.EgoGraphs`): attention over
     all nodes of a batch would make a node's prediction depend on what it is batched with. Norms are layer norms

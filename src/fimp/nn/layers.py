@@ -82,6 +82,8 @@ class HalfNorm(nn.Module):
 class OwnAttention(nn.Module):
     """Attention of a node's query tokens to its own source tokens: the message along a self-loop.
 
+    Equations 6 and 7 of arXiv 2210.09475 with one node on both sides.
+
     Parameters
     ----------
     dim, heads

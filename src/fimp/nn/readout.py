@@ -8,6 +8,8 @@ from torch import Tensor
 def mean_tokens(h: Tensor, mask: Tensor) -> Tensor:
     """Mean over the real tokens of each node, ``[N, D]``; zero for a node without any.
 
+    The readout of arXiv 2210.09475, section 2.1, whose form the paper leaves open.
+
     Parameters
     ----------
     h, mask

@@ -57,7 +57,7 @@ class CellTypeOptions:
 
 
 class CellTypeTask(ClassificationTask):
-    """Predict the label of a cell from its expressed genes and its neighbours; nothing is hidden.
+    """Predict a cell's label from its expressed genes and its neighbours; nothing is hidden (paper table 2).
 
     Parameters
     ----------

@@ -194,7 +194,7 @@ class ExpressionNetwork(Network):
 
 
 class ExpressionTask(Task):
-    """Masked expression prediction on a graph of cells; see :class:`fimp.tasks.base.Task`.
+    """Masked expression prediction on a graph of cells (paper table 1, B.2); see :class:`fimp.tasks.base.Task`.
 
     What is trained on expressed genes alone (``zeros=0``) estimates a gene's expression *given that the
     cell expresses it*.

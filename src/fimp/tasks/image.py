@@ -56,7 +56,7 @@ class ImageTaskOptions:
 
 
 class ImageTask(ClassificationTask):
-    """Predict the class of an image; nothing of it is hidden.
+    """Predict the class of an image; nothing of it is hidden (paper table 3, appendix B.1).
 
     In training, images are cropped at random and mirrored; evaluation sees their middle. Models of vectors are given a
     learned projection of the flattened pixels, ``fimp-base`` patches.
