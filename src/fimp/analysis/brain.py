@@ -80,9 +80,11 @@ def _with_nilearn(
         edge_cmap="RdBu_r" if signed else "viridis",
         edge_vmin=-limit if signed else 0.0,
         edge_vmax=limit,
-        colorbar=True,
+        # nilearn has no colours to show where there are no pairs.
+        colorbar=bool(len(row)),
     )
-    figure.suptitle(f"{what}; the {len(row)} strongest pairs", fontsize=9, color=INK, ha="left", x=0.01)
+    title = f"{what}; the {len(row)} strongest pairs, both directions together"
+    figure.suptitle(title, fontsize=9, color=INK, ha="left", x=0.01)
     figure.savefig(path)
 
 

@@ -1,4 +1,4 @@
-"""BrainLM (Ortega Caro et al. 2023, bioRxiv; github.com/vandijklab/BrainLM): a masked autoencoder of fMRI recordings."""
+"""BrainLM (github.com/vandijklab/BrainLM): a masked autoencoder of fMRI recordings."""
 
 from __future__ import annotations
 
