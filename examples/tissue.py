@@ -122,6 +122,9 @@ agreement = pd.DataFrame(
 agreement["gain"] = agreement["fimp-base"] - agreement["mlp"]
 agreement.sort_values("gain", ascending=False).head(6).round(2)
 
+# %% [markdown]
+# Predictions vary less than what was measured, so the colour scales differ.
+
 # %%
 gene = agreement["gain"].idxmax()
 adata.obs[f"{gene}, measured"] = measured[gene]
