@@ -25,7 +25,8 @@ def test_one_pass_gives_attention_types_and_planted_pairs(adata, model):
     study = attention_study(model, adata, AttentionOptions(draws=2))
     wanted = gene_attention(model, draws=2)
     np.testing.assert_array_equal(study.attention.mean, wanted.mean)
-    assert study.planted == (("Rec0", "Lig0"), ("Rec1", "Lig1"))
+    assert study.planted.pairs == [("Rec0", "Lig0"), ("Rec1", "Lig1")]
+    assert study.planted.ranked == len(wanted.order())
     assert study.by_type["count"].sum() <= wanted.count.sum()
     assert study.contrast is None
     assert "cell types: obs['cell_type']" in study.notes
@@ -52,6 +53,7 @@ def test_cells_of_sections_are_compared_by_section(adata, model):
 def test_without_a_table_of_cells_columns_cannot_be_had(model):
     study = attention_study(model, None, AttentionOptions(draws=1))
     assert study.by_type is None
+    assert study.planted is None
     with pytest.raises(FIMPError, match="give the AnnData that it was trained on"):
         attention_study(model, None, AttentionOptions(contrast="dose"))
 

@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 
 import fimp
+from fimp.analysis.planted import PLANTED, PlantedLead
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +39,7 @@ def test_cells_give_pairs_tables_and_a_copy_of_the_cells(run_cli, runs, tmp_path
     code, text, err = run_cli("attention", runs / "expression", "--out", out, "--draws", 2)
     assert (code, err) == (0, "")
     assert "planted pairs: precision at 2" in text
-    figures = ["heatmap.png", "pairs.csv", "pairs.png", "pairs_by_type.csv"]
+    figures = ["heatmap.png", "pairs.csv", "pairs.png", "pairs_by_type.csv", "planted.json"]
     assert written(out) == ["attention.h5ad", "attention.npz", *figures]
     assert written(tmp_path) == ["out"]
     assert (runs / "cells.h5ad").read_bytes() == before
@@ -46,6 +47,12 @@ def test_cells_give_pairs_tables_and_a_copy_of_the_cells(run_cli, runs, tmp_path
     assert list(pairs) == ["receiver", "sender", "attention", "specific", "count", "rank"]
     ranked = pairs.dropna(subset=["rank"])
     assert ranked["specific"].is_monotonic_decreasing
+    lead = PlantedLead.read(out / PLANTED)
+    assert (lead.model, lead.edges, lead.ranked) == ("fimp-base", "neighbors", len(ranked))
+    assert lead.sentence in text
+    both = [*lead.pairs, *((sender, receiver) for receiver, sender in lead.pairs)]
+    hits = [pair in both for pair in zip(ranked["receiver"], ranked["sender"], strict=True)]
+    assert lead.either.precision == np.mean(hits[: len(both)])
     with np.load(out / "attention.npz") as found:
         names = found["receivers"].tolist()
         first = ranked.iloc[0]
@@ -82,6 +89,8 @@ def test_a_model_of_cell_types_tells_genes_by_class(run_cli, runs, tmp_path):
     assert (code, err) == (0, "")
     pairs = pd.read_csv(tmp_path / "o" / "pairs.csv")
     assert set(pairs["receiver"]) <= {"type A", "type B"}
+    # Pairs of genes are planted, and these are pairs of a class and a gene.
+    assert not (tmp_path / "o" / PLANTED).exists()
     assert set(pairs["sender"]) <= set(fimp.load(runs / "celltype").data.gene_names)
 
 

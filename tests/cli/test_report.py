@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 import fimp
+from fimp.analysis.planted import PlantedLead
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +32,30 @@ def test_a_report_of_a_comparison_and_of_its_runs(run_cli, cells, tmp_path):
     # An earlier report is of an earlier comparison.
     assert compare(run_cli, cells, out).code == 0
     assert not (out / "report.html").exists()
+
+
+def test_planted_pairs_of_a_comparison_are_shown_with_and_without_true_edges(run_cli, cells, tmp_path):
+    out, models = tmp_path / "c", ("fimp-base", "fimp-base:shuffled-edges")
+    sizes = ["--seeds", 1, "--epochs", 0, "--device", "cpu", "--jobs", 1]
+    assert (
+        run_cli("compare", "expression", "--data", cells, "--models", ",".join(models), *sizes, "--out", out).code == 0
+    )
+    for run in sorted(out.glob("runs/*/seed0")):
+        assert run_cli("attention", run, "--out", run / "attention", "--draws", 1).code == 0
+    assert run_cli("report", out).code == 0
+    html = (out / "report.html").read_text()
+    section = html[html.index('<section id="attention">') :].split("</section>")[0]
+    for model in models:
+        (path,) = [
+            path for path in out.glob("runs/*/seed0/attention/planted.json") if PlantedLead.read(path).model == model
+        ]
+        lead = PlantedLead.read(path)
+        for direction, found in (("as planted", lead.planted), ("either", lead.either)):
+            numbers = (found.k, f"{found.precision:.2f}", f"{found.chance:.2f}", f"{found.auroc:.2f}")
+            cells_of_row = "".join(f'<td class="number">{number}</td>' for number in numbers)
+            assert (
+                f'{model}</th><td class="number">0</td><td>neighbors</td><td>{direction}</td>{cells_of_row}' in section
+            )
 
 
 def test_what_is_left_out_is_said(run_cli, cells, tmp_path):

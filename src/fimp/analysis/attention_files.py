@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def write_study(
     folder: Path, study: AttentionStudy, model: GraphModel, layer: int | None = None, adata: AnnData | None = None
 ) -> None:
-    """Write ``attention.npz``, ``pairs.csv``, and what else there is: tables by type, figures, an AnnData.
+    """Write ``attention.npz``, ``pairs.csv``, and what else there is: tables, figures, an AnnData.
 
     Parameters
     ----------
@@ -47,7 +47,9 @@ def write_study(
         study.by_type.to_csv(folder / "pairs_by_type.csv", index=False, float_format="%.6g")
     attention_figure(attention, folder / "heatmap.png")
     if len(attention.order()):
-        pairs_figure(attention, folder / "pairs.png", set(study.planted))
+        pairs_figure(attention, folder / "pairs.png", set() if study.planted is None else set(study.planted.pairs))
+    if study.planted is not None:
+        study.planted.write(folder)
     if contrast is not None:
         contrast_figure(contrast, attention, folder / "contrast.png")
     if study.xyz is not None:

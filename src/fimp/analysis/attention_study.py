@@ -11,6 +11,7 @@ import numpy as np
 from fimp.analysis.attention import DRAWS, Ledger, collect
 from fimp.analysis.cell_columns import cell_types, named_column, read_obs
 from fimp.analysis.contrast import PERMUTATIONS, Contrast, ContrastSums
+from fimp.analysis.planted import PlantedLead, planted_lead, planted_pairs
 from fimp.analysis.stream import EdgeChoice
 from fimp.analysis.token_attention import TokenAttention
 from fimp.analysis.token_names import token_names
@@ -52,6 +53,11 @@ class AttentionOptions:
         Draws of visible and hidden genes of cells.
     permutations
         Permutations of a test.
+
+    Raises
+    ------
+    FIMPError
+        If a value is outside its range, or ``edges`` is unknown.
     """
 
     edges: str = "neighbors"
@@ -92,7 +98,7 @@ class AttentionStudy:
     xyz
         Coordinates of the rows, where they are regions, ``[R, 3]``.
     planted
-        Pairs of receiver's and sender's gene that were planted in simulated data.
+        Where pairs of genes that were planted in simulated data are in the ranked list; None where none were.
     notes
         Remarks for the user.
     """
@@ -102,7 +108,7 @@ class AttentionStudy:
     contrast: Contrast | None
     by_type: pd.DataFrame | None
     xyz: Any
-    planted: tuple[tuple[str, str], ...]
+    planted: PlantedLead | None
     notes: tuple[str, ...]
 
 
@@ -154,7 +160,7 @@ def attention_study(model: GraphModel, source: Any, options: AttentionOptions = 
         contrast,
         None if by_type is None else by_type.table(),
         task.xyz.double().numpy() if by_regions else None,
-        _planted(model, source),
+        _planted(model, source, attention, choice),
         tuple(notes),
     )
 
@@ -226,16 +232,11 @@ def _units(model: GraphModel, task: Any, obs: pd.DataFrame | None, options: Atte
     return cell_units(model.data, groups, code, unit, options.blocks)
 
 
-def _planted(model: GraphModel, source: Any) -> tuple[tuple[str, str], ...]:
-    """Receptors and ligands that were planted, where the data says so."""
-    from fimp.data.reading import open_source
-
+def _planted(model: GraphModel, source: Any, attention: TokenAttention, choice: EdgeChoice) -> PlantedLead | None:
     if not isinstance(model, ExpressionModel) or source is None or isinstance(source, (list, tuple)):
-        return ()
-    with open_source(source) as (adata, _):
-        pairs = adata.uns.get("planted_pairs")
-        if pairs is None:
-            return ()
-        found = [(str(a), str(b)) for a, b in zip(pairs["receptor"], pairs["ligand"], strict=True)]
-    known = set(model.data.gene_names)
-    return tuple(pair for pair in found if set(pair) <= known)
+        return None
+    pairs = planted_pairs(source, model.data.gene_names)
+    if not pairs or not len(attention.order()):
+        return None
+    edges = choice.kind if choice.senders is None else f"{choice.kind}, of two types"
+    return planted_lead(attention, pairs, model.config.model, model.config.seed, edges)

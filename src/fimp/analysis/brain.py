@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -43,14 +43,21 @@ def region_figure(
     row, column = np.triu_indices(len(values), 1)
     order = np.argsort(np.abs(both[row, column]), kind="stable")[-_MOST:]
     order = order[both[row, column][order] != 0.0]
-    if importlib.util.find_spec("nilearn") is not None:
-        _with_nilearn(both, xyz, row[order], column[order], what, path, signed)
+    if find_spec("nilearn") is not None:
+        _with_nilearn(both, found, xyz, row[order], column[order], what, path, signed)
     else:
         _plain(both, found, xyz, row[order], column[order], what, path, signed)
 
 
+def _sizes(found: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Area of the dot of each region, larger the more is heard of it."""
+    heard = np.abs(found).sum(0)
+    return 8.0 + 60.0 * heard / max(float(heard.max()), 1e-12)
+
+
 def _with_nilearn(
     both: NDArray[np.float64],
+    found: NDArray[np.float64],
     xyz: NDArray[np.float64],
     row: NDArray[np.int64],
     column: NDArray[np.int64],
@@ -68,14 +75,16 @@ def _with_nilearn(
         drawn,
         xyz,
         figure=figure,
-        node_size=12,
+        node_size=_sizes(found),
         node_color=INK,
         edge_cmap="RdBu_r" if signed else "viridis",
         edge_vmin=-limit if signed else 0.0,
         edge_vmax=limit,
-        colorbar=True,
+        # nilearn has no colours to show where there are no pairs.
+        colorbar=bool(len(row)),
     )
-    figure.suptitle(f"{what}; the {len(row)} strongest pairs", fontsize=9, color=INK, ha="left", x=0.01)
+    title = f"{what}; the {len(row)} strongest pairs, both directions together"
+    figure.suptitle(title, fontsize=9, color=INK, ha="left", x=0.01)
     figure.savefig(path)
 
 
@@ -98,8 +107,7 @@ def _plain(
     colours = colormaps["RdBu_r" if signed else "viridis"]
     figure = Figure(figsize=(8.0, 4.0), dpi=150, layout="constrained")
     axes = figure.subplots(1, len(_VIEWS))
-    size = np.abs(found).sum(0)
-    size = 8.0 + 60.0 * size / max(float(size.max()), 1e-12)
+    size = _sizes(found)
     for axis, (title, right, up, below, beside) in zip(axes, _VIEWS, strict=True):
         ends = xyz[:, [right, up]]
         lines = np.stack([ends[row], ends[column]], axis=1)

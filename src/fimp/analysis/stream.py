@@ -31,6 +31,11 @@ class EdgeChoice:
         ``self``: of nodes to themselves. ``neighbors``: between different nodes. ``all``: both.
     senders, receivers
         Which nodes may send and receive, ``[N]``; None for all.
+
+    Raises
+    ------
+    FIMPError
+        If ``kind`` is unknown.
     """
 
     kind: str = "neighbors"

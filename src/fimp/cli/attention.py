@@ -53,8 +53,8 @@ def attention(
     """Show what a model's messages attend to: gene by gene, region by region, patch by patch.
 
     Writes attention.npz, pairs.csv, heatmap.png and pairs.png; for cells attention.h5ad, a copy of them with
-    uns["fimp_attention"], and where they have types pairs_by_type.csv; for images patches.png; for recordings
-    regions.png; and with --contrast contrast.png.
+    uns["fimp_attention"], where they have types pairs_by_type.csv, and for simulated ones planted.json; for images
+    patches.png; for recordings regions.png; and with --contrast contrast.png.
     """
     if out.exists():
         raise FIMPError(f"--out: {out} exists; name a new folder or remove it")
@@ -108,15 +108,8 @@ def _found(study: AttentionStudy) -> list[str]:
     if len(leading):
         pairs = zip(leading["receiver"], leading["sender"], strict=True)
         said.append(f"most specific: {', '.join(f'{receiver} ← {sender}' for receiver, sender in pairs)}")
-    if study.planted:
-        receptors, ligands = zip(*study.planted, strict=True)
-        k, all_pairs = len(study.planted), len(attention.order())
-        precision = attention.precision_at(k, receptors, ligands)
-        either = attention.precision_at(2 * k, [*receptors, *ligands], [*ligands, *receptors])
-        said.append(
-            f"planted pairs: precision at {k} {precision:.2f} (by chance {k / all_pairs:.2f}), "
-            f"AUROC {attention.auroc(receptors, ligands):.2f}; in either direction, precision at {2 * k} {either:.2f}"
-        )
+    if study.planted is not None:
+        said.append(study.planted.sentence)
     if contrast is not None:
         tested = int((contrast.p == contrast.p).sum())
         said.append(f"{int((contrast.q < 0.05).sum())} of {tested} pairs differ with q < 0.05")

@@ -33,7 +33,15 @@ def knn_graph(positions: NDArray[np.floating], neighbors: int) -> Tensor:
 
 
 def radius_graph(positions: NDArray[np.floating], radius: float) -> Tensor:
-    """Every node receives from all other nodes within ``radius`` (in the unit of the coordinates)."""
+    """Every node receives from all other nodes within a radius: ``edge_index [2, E]``.
+
+    Parameters
+    ----------
+    positions
+        Coordinates ``[N, dimensions]``.
+    radius
+        Greatest distance of a neighbour, in the unit of the coordinates.
+    """
     from sklearn.neighbors import NearestNeighbors
 
     near = NearestNeighbors(radius=radius).fit(positions).radius_neighbors(return_distance=False)
@@ -51,7 +59,12 @@ def neighbor_distance(positions: NDArray[np.floating], neighbors: int) -> NDArra
 
 
 def delaunay_graph(positions: NDArray[np.floating]) -> Tensor:
-    """Edges of the Delaunay triangulation (2-D) or tetrahedralisation (3-D), both directions.
+    """Edges of the Delaunay triangulation (2-D) or tetrahedralisation (3-D), both directions: ``edge_index [2, E]``.
+
+    Parameters
+    ----------
+    positions
+        Coordinates ``[N, 2]`` or ``[N, 3]``.
 
     Raises
     ------
@@ -74,14 +87,35 @@ def delaunay_graph(positions: NDArray[np.floating]) -> Tensor:
 
 
 def adjacency_graph(adjacency: sparse.spmatrix) -> Tensor:
-    """Edges of a connectivity matrix: row i lists the nodes that i receives from. Weights are ignored."""
+    """Edges of a connectivity matrix: ``edge_index [2, E]``.
+
+    Parameters
+    ----------
+    adjacency
+        ``[N, N]``; row i lists the nodes that i receives from. Weights and the diagonal are ignored.
+    """
     matrix = sparse.coo_matrix(adjacency)
     keep = (matrix.data != 0) & (matrix.row != matrix.col)
     return _edges(matrix.col[keep], matrix.row[keep])
 
 
 def expression_graph(values: sparse.csr_matrix, neighbors: int, components: int = 50) -> Tensor:
-    """K nearest neighbours in the principal components of expression, for cells without coordinates."""
+    """K nearest neighbours in the principal components of expression, for cells without coordinates.
+
+    Parameters
+    ----------
+    values
+        Expression ``[N, G]``.
+    neighbors
+        Number of neighbours (:func:`knn_graph`).
+    components
+        Most principal components.
+
+    Returns
+    -------
+    Tensor
+        ``edge_index [2, N * neighbors]``.
+    """
     return knn_graph(principal_components(values, components), neighbors)
 
 

@@ -25,6 +25,11 @@ class ImageOptions(PlaceOptions):
     ----------
     image_size
         Side of the squares that models see, in pixels.
+
+    Raises
+    ------
+    FIMPError
+        If ``image_size`` is below 8.
     """
 
     image_size: int = 96

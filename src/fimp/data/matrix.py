@@ -132,7 +132,20 @@ def _raw(adata: AnnData, name: str) -> sparse.csr_matrix:
 
 
 def to_csr(stored: Any, name: str) -> sparse.csr_matrix:
-    """CSR float32 copy of a dense, sparse or backed matrix, without ever holding it dense as a whole."""
+    """CSR float32 copy of a dense, sparse or backed matrix, without ever holding it dense as a whole.
+
+    Parameters
+    ----------
+    stored
+        Matrix ``[N, G]``, as AnnData gives it.
+    name
+        Name of the data, for messages.
+
+    Raises
+    ------
+    FIMPError
+        If it cannot be read, is damaged, or holds no real numbers.
+    """
     try:
         if hasattr(stored, "to_memory"):
             stored = stored.to_memory()

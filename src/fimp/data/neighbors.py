@@ -28,6 +28,11 @@ def neighbor_edges(cells: Cells, values: sparse.csr_matrix, options: CellOptions
         Their values as the model sees them, CSR ``[N, G]``, for a graph from expression.
     options
         Kind of graph.
+
+    Raises
+    ------
+    FIMPError
+        If the kind of graph needs coordinates and there are none, or Delaunay has no triangulation.
     """
     if options.graph == "none":
         return torch.zeros(2, 0, dtype=torch.int64), ["graph: none"]

@@ -43,6 +43,11 @@ class CellOptions:
         Folder of a foundation model: only genes that it knows are read (:func:`fimp.tasks.cells.read_cells`).
     min_counts
         Cells of fewer counts say nothing (:func:`fimp.data.matrix.silence`). They stay in the graph.
+
+    Raises
+    ------
+    FIMPError
+        If a value is unknown or outside its range.
     """
 
     layer: str | None = None

@@ -63,7 +63,13 @@ def read_recording_file(path: Path) -> Stored:
 
 
 def guarded(read: Callable[[Path], T], path: Path) -> T:
-    """What ``read`` makes of a file; whatever goes wrong is a :class:`FIMPError` of one line."""
+    """What ``read`` makes of a file; whatever goes wrong is a :class:`FIMPError` of one line.
+
+    Raises
+    ------
+    FIMPError
+        If ``read`` raises anything.
+    """
     try:
         return read(path)
     except FIMPError:

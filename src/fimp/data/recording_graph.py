@@ -46,6 +46,11 @@ class RecordingOptions:
         Seconds per volume of recordings whose files do not say them.
     band_pass
         Band of frequencies that is kept, two numbers in Hz (:class:`fimp.data.band_pass.BandPass`); all by default.
+
+    Raises
+    ------
+    FIMPError
+        If a value is unknown or outside its range.
     """
 
     regions: str | None = None

@@ -82,7 +82,15 @@ def check_size(num_nodes: int, name: str) -> None:
 
 
 def random_split(num_nodes: int, seed: int) -> tuple[NDArray[np.int64], ...]:
-    """Indices of training, validation and test nodes, drawn at random."""
+    """Indices of training, validation and test nodes, ascending, 70, 10 and 20 % drawn at random (appendix A).
+
+    Parameters
+    ----------
+    num_nodes
+        N.
+    seed
+        Seed of the draw.
+    """
     return _cut(np.random.default_rng([seed, 0]).permutation(num_nodes))
 
 
@@ -115,6 +123,11 @@ def block_split(positions: NDArray[np.floating], seed: int, blocks: int = 10) ->
         Seed of the order in which blocks are dealt.
     blocks
         Blocks per axis.
+
+    Returns
+    -------
+    tuple of ndarray
+        Indices of training, validation and test nodes, ascending.
     """
     generator, cell = np.random.default_rng([seed, 1]), spatial_blocks(positions, blocks)
     rank = generator.permutation(cell.max() + 1)

@@ -29,6 +29,11 @@ ESTIMATORS: dict[str, type[GraphModel]] = {
 def estimator_of(path: str | Path) -> type[GraphModel]:
     """The class that loads a run folder.
 
+    Parameters
+    ----------
+    path
+        What ``save`` wrote, or ``DIR/runs/MODEL/seedK`` of ``fimp compare``.
+
     Raises
     ------
     FIMPError

@@ -54,6 +54,11 @@ class GraphModel(ABC):
         The network, on the CPU, in evaluation mode.
     epochs
         Epochs it was trained for.
+
+    Raises
+    ------
+    FIMPError
+        If the data, the model or an option cannot be used.
     """
 
     task_name: ClassVar[str]
@@ -180,7 +185,18 @@ class GraphModel(ABC):
         return config.kind.make(self._read(source, self._reference), config.options, config.seed, self.task.state())
 
     def save(self, path: str | Path) -> None:
-        """Write a folder that :func:`fimp.load` reads: configuration and weights."""
+        """Write a folder that :func:`fimp.load` reads: configuration and weights.
+
+        Parameters
+        ----------
+        path
+            The folder; an earlier model there is replaced.
+
+        Raises
+        ------
+        FIMPError
+            If ``path`` is a file.
+        """
         folder = Path(path)
         if folder.exists() and not folder.is_dir():
             raise FIMPError(f"{folder}: is a file; name a folder")
@@ -189,7 +205,13 @@ class GraphModel(ABC):
 
     @classmethod
     def load(cls, path: str | Path, source: Any = None) -> Self:
-        """Read a folder that :meth:`save` or ``fimp compare`` wrote; see :func:`fimp.load`."""
+        """Read a folder that :meth:`save` or ``fimp compare`` wrote; see :func:`fimp.load`.
+
+        Raises
+        ------
+        FIMPError
+            As :func:`fimp.load`.
+        """
         folder = Path(path)
         new = cls.__new__(cls)
         new.config = RunConfig.load(folder)

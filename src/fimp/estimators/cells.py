@@ -68,7 +68,13 @@ class CellModel(GraphModel):
 
     @classmethod
     def load(cls, path: str | Path, adata: Source | None = None) -> Self:
-        """Read a folder that :meth:`save` or ``fimp compare`` wrote; see :func:`fimp.load`."""
+        """Read a folder that :meth:`save` or ``fimp compare`` wrote; see :func:`fimp.load`.
+
+        Raises
+        ------
+        FIMPError
+            As :func:`fimp.load`.
+        """
         return super().load(path, adata)
 
     def save(self, path: str | Path) -> None:

@@ -27,7 +27,7 @@ class ImageModel(GraphModel):
     seed
         Seed of split, views and weights.
     **options
-        Any field of :class:`fimp.data.ImageOptions` (``label``, ``split_by``, ``image_size``, ...),
+        Any field of :class:`fimp.data.image_graph.ImageOptions` (``label``, ``split_by``, ``image_size``, ...),
         :class:`fimp.tasks.ImageTaskOptions` (``patch_size``, ...), :class:`fimp.train.TrainOptions` or
         :class:`fimp.models.Hyperparameters`.
 

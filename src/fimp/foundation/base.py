@@ -23,6 +23,8 @@ from fimp.nn.transformer import TransformerStack
 class FoundationModel(nn.Module):
     """A pretrained model, converted: embeddings of its family before the one transformer stack, heads after it.
 
+    What arXiv 2210.09475, section 3.3, repurposes as a message creator.
+
     Converters subclass it and add ``embed`` and the heads.
 
     Parameters

@@ -113,7 +113,9 @@ class BrainLMDecoder(nn.Module):
 
 
 class BrainLM(FoundationModel):
-    """BrainLM: patches of the signal of brain regions are tokens, in the order of regions, then of time.
+    """BrainLM, converted (Ortega Caro et al. 2023, bioRxiv; reference 31 of arXiv 2210.09475).
+
+    Patches of the signal of brain regions are tokens, in the order of regions, then of time.
 
     Layers are post-norm with a convolution of values along the sequence; attention is exact if and only if
     ``num_landmarks`` equals ``segment_means_seq_len`` in the configuration, as it does in published checkpoints.

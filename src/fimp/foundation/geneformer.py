@@ -33,7 +33,7 @@ _KNOWN_UNUSED = ("*embeddings.position_ids", "*pooler.dense.*", "cls.seq_relatio
 
 
 class Geneformer(FoundationModel):
-    """A BERT whose tokens are genes in the order of their rank.
+    """A BERT whose tokens are genes in the order of their rank (doi 10.1038/s41586-023-06139-9).
 
     Parameters
     ----------
@@ -286,7 +286,12 @@ class Geneformer(FoundationModel):
 
 
 def read_numbers(path: Path) -> dict[str, float]:
-    """Read a map from names to numbers: ``.json``, or a pickle with nothing else in it.
+    """Read a map from names to numbers.
+
+    Parameters
+    ----------
+    path
+        ``.json``, or a pickle with nothing else in it, which is read without running code.
 
     Raises
     ------

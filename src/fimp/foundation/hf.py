@@ -102,6 +102,11 @@ def naming(path: Path) -> Iterator[None]:
     """Put a file's name before errors of what is made from its content, sizes beyond any memory included.
 
     Errors that name a file of the same folder stay as they are.
+
+    Raises
+    ------
+    FIMPError
+        Where what runs within raises one, or runs out of numbers or memory.
     """
     try:
         yield

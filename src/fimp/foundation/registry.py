@@ -37,7 +37,13 @@ FAMILIES: dict[str, Family] = {}
 
 
 def register(family: Family) -> None:
-    """Make a family known to :func:`load`."""
+    """Make a family known to :func:`load`.
+
+    Parameters
+    ----------
+    family
+        The family; it replaces one of the same name.
+    """
     FAMILIES[family.name] = family
 
 

@@ -33,7 +33,7 @@ _FUSED = ("self_attn.in_proj_", "self_attn.Wqkv.", "self_attn._impl.Wqkv.")
 
 
 class ScGPT(FoundationModel):
-    """scGPT, converted.
+    """scGPT, converted (doi 10.1038/s41592-024-02201-0).
 
     Parameters
     ----------
@@ -58,6 +58,11 @@ class ScGPT(FoundationModel):
         The value that goes with them.
     bins
         Number of bins of values (:func:`bin_values`).
+
+    Raises
+    ------
+    FIMPError
+        If ``args.json`` lacks a setting, or one is outside its range.
     """
 
     def __init__(
@@ -273,7 +278,15 @@ class ScGPT(FoundationModel):
 
 
 def encode_values(values: Tensor, first: nn.Linear, second: nn.Linear, norm: nn.Module) -> Tensor:
-    """Value encoder of scGPT: values ``[N, T]`` to ``[N, T, D]``."""
+    """Value encoder of scGPT: values ``[N, T]`` to ``[N, T, D]``.
+
+    Parameters
+    ----------
+    values
+        Values, or numbers of bins; larger ones than upstream's limit count as that.
+    first, second, norm
+        Its layers, with a ReLU between the linear ones.
+    """
     shown = values.to(first.weight.dtype).clamp(max=_MAX_VALUE)[..., None]
     out: Tensor = norm(second(F.relu(first(shown))))
     return out
@@ -323,7 +336,7 @@ def bin_values(values: ArrayLike, bins: int = 51, rng: np.random.Generator | Non
 
 
 def check_ids(ids: Tensor, size: int, name: str) -> None:
-    """Raise a :class:`FIMPError` that begins with ``name`` unless tokens are integers from 0 to ``size - 1``."""
+    """Raise a :class:`FIMPError` that begins with ``name`` unless ``ids`` are integers from 0 to ``size - 1``."""
     if ids.is_floating_point() or ids.dtype == torch.bool:
         raise FIMPError(f"{name} has type {ids.dtype}, wanted integers")
     # Reading numbers back from a GPU would stall it; its own kernels assert their range.
@@ -368,7 +381,15 @@ def _has(state: Mapping[str, Tensor], part: str) -> bool:
 
 
 def tensor_names(model: ScGPT, state: Mapping[str, Tensor] | None = None) -> dict[str, str | Rows]:
-    """Where in the file every tensor of the model is; in torch's own layout, where there is no file."""
+    """Where in the file every tensor of the model is.
+
+    Parameters
+    ----------
+    model
+        The model.
+    state
+        Tensors of the file, which tell its layout; torch's own where there is no file.
+    """
     state = {} if state is None else state
     direct = {
         "gene_embedding": "encoder.embedding",

@@ -96,7 +96,9 @@ _DINOV2_LAYER = _LAYER | {
 
 
 class ViT(FoundationModel):
-    """A vision transformer: patches of an image are tokens, after a CLS token and, in DeiT, a distillation token.
+    """A vision transformer (arXiv 2010.11929), converted.
+
+    Patches of an image are tokens, after a CLS token and, in DeiT (arXiv 2012.12877), a distillation token.
 
     Layers are pre-norm; ``final_norm`` follows the last one. Source: the models of these names in the transformers
     library.
@@ -277,7 +279,17 @@ def tensor_names(model: ViT, prefix: str) -> dict[str, str | Rows]:
 
 
 def layer_tensor(own: str, where: str, config: StackConfig) -> str | Rows:
-    """Name in the file of one weight ``stack.layers.N.module.weight`` of a stack whose layers are called ``where``."""
+    """Name in the file of one weight of a stack.
+
+    Parameters
+    ----------
+    own
+        Its name here, ``stack.layers.N.module.weight``.
+    where
+        What layers are called in the file.
+    config
+        The stack, which tells DINOv2 from the others.
+    """
     inside = _DINOV2_LAYER if config.layer_scale else _VIT_LAYER
     _, _, layer, module, *parts = own.split(".")
     if config.activation != "swiglu" or module not in ("gate", "linear1", "linear2"):

@@ -87,6 +87,11 @@ class FoundationChoice:
         (:func:`fimp.foundation.vocabulary.read_mapping`).
     scope
         ``node``: every node is a sequence. ``graph``: all that belongs together is one, all regions of a brain.
+
+    Raises
+    ------
+    FIMPError
+        If a value is unknown, or options exclude each other.
     """
 
     folder: str

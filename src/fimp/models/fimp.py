@@ -16,7 +16,7 @@ from fimp.tokenizers.base import Tokens
 
 
 class FIMP(Backbone):
-    """Token sequences with cross-node attention learned from scratch (FIMP-base).
+    """Token sequences with cross-node attention learned from scratch (FIMP-base, arXiv 2210.09475, section 3.2).
 
     A node shows two things, and is asked a third. Its *cell token* sums it up, its *sources* are its visible
     tokens, and *queries* are what is asked of the seeds. Tokens whose value is hidden are never sources, since

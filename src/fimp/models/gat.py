@@ -11,7 +11,7 @@ from fimp.models.registry import Backbone, Hyperparameters, ModelSpec, register
 
 
 class GAT(ConvStack):
-    """PyG's ``GATConv`` with self-loops in the common stack.
+    """PyG's ``GATConv`` with self-loops in the common stack (arXiv 1710.10903).
 
     Parameters
     ----------

@@ -12,7 +12,7 @@ from fimp.models.registry import Backbone, Hyperparameters, ModelSpec, register
 
 
 class GCN(ConvStack):
-    """PyG's ``GCNConv`` in the common stack.
+    """PyG's ``GCNConv`` in the common stack (arXiv 1609.02907).
 
     The symmetric normalisation uses degrees in the whole graph, so that a node's result does not depend on
     the batch it is computed in.

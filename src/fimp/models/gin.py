@@ -11,7 +11,7 @@ from fimp.models.registry import Backbone, Hyperparameters, ModelSpec, register
 
 
 class GIN(ConvStack):
-    """PyG's ``GINConv`` with a learned epsilon and a perceptron of two layers, in the common stack.
+    """PyG's ``GINConv`` with a learned epsilon and a perceptron of two layers, in the common stack (arXiv 1810.00826).
 
     A sum over sampled neighbours is scaled to the sum over all that it stands for.
 

@@ -22,7 +22,7 @@ _CHUNK = 256
 
 
 class GPS(Backbone):
-    """PyG's ``GPSConv``: message passing (``SAGEConv``) beside attention over the whole graph.
+    """PyG's ``GPSConv``: message passing (``SAGEConv``) beside attention over the whole graph (arXiv 2205.12454).
 
     "The whole graph" is a seed's own neighbourhood of two hops (:class:`fimp.data.subgraph.EgoGraphs`): attention over
     all nodes of a batch would make a node's prediction depend on what it is batched with. Norms are layer norms
@@ -110,6 +110,13 @@ def walk_encoding(edge_index: Tensor, num_nodes: int) -> Tensor:
     The numbers of ``torch_geometric.transforms.AddRandomWalkPE``, without its powers of the whole matrix: a
     walk of a + b steps returns to i with probability :math:`\sum_j P^a_{ij} P^b_{ji}`, so half the steps
     forwards and half backwards from a chunk of nodes suffice. Nodes without edges get zeros.
+
+    Parameters
+    ----------
+    edge_index
+        ``[2, E]``, source in row 0.
+    num_nodes
+        N.
     """
     src, dst = edge_index.numpy()
     shape = (num_nodes, num_nodes)

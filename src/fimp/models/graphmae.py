@@ -18,7 +18,7 @@ GAMMA = 2.0
 
 
 class GraphMAE(Backbone):
-    """A GAT encoder that first learns to reconstruct the vectors of masked nodes from their neighbours.
+    """A GAT encoder that first learns to reconstruct masked nodes' vectors from their neighbours (arXiv 2205.10803).
 
     1. Half of the nodes are masked: their vector is a learned [MASK], or for a few another node's vector.
     2. The encoder, which is what fine-tuning keeps, gives every node a code.

@@ -166,7 +166,13 @@ _SPECS: dict[str, ModelSpec] = {}
 
 
 def register(spec: ModelSpec) -> ModelSpec:
-    """Make a model known under its name."""
+    """Make a model known under its name.
+
+    Parameters
+    ----------
+    spec
+        The model; it replaces one of the same name.
+    """
     _SPECS[spec.name] = spec
     return spec
 

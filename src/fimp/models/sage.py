@@ -11,7 +11,9 @@ from fimp.models.registry import Backbone, Hyperparameters, ModelSpec, register
 
 
 class SAGE(ConvStack):
-    """PyG's ``SAGEConv`` with mean aggregation in the common stack, whose residual path is its root weight.
+    """PyG's ``SAGEConv`` with mean aggregation in the common stack (arXiv 1706.02216).
+
+    The residual path of the stack is its root weight.
 
     Parameters
     ----------

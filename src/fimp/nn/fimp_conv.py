@@ -10,7 +10,7 @@ from fimp.nn.cross_attention import MessageCreator
 
 
 class FIMPConv(nn.Module):
-    r"""Message passing between nodes that are sequences of tokens (arXiv 2210.09475, section 3.2).
+    r"""Message passing between nodes that are sequences of tokens (arXiv 2210.09475, section 3.2 and Algorithm 1).
 
     .. math::
         A_i = \mathrm{AGG}_{j \in N(i)}\; \mathrm{message}(H_i, H_j)
@@ -34,6 +34,11 @@ class FIMPConv(nn.Module):
       edge indices ``[2, E]``; token masks ``[N, T]``, or a pair of masks; edge weights ``[E]``; names of
       tokens as a pair ``([N_src, S, D], [N_dst, T, D])``, for message creators that know names.
     - **output:** ``[N, T, D]`` or ``[N_dst, T, D]``; zero at padded tokens and for nodes without in-edges.
+
+    Raises
+    ------
+    FIMPError
+        If ``aggr`` is unknown.
     """
 
     def __init__(self, message: MessageCreator, aggr: str = "mean", add_self_loops: bool = False) -> None:

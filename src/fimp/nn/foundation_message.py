@@ -145,7 +145,13 @@ class FoundationMessage(nn.Module):
         aggr: str = "mean",
         names: Tensor | None = None,
     ) -> Tensor:
-        """Run message streams against keys and values that :meth:`tell` made; otherwise as :meth:`forward`."""
+        """Run message streams against keys and values that :meth:`tell` made; otherwise as :meth:`forward`.
+
+        Raises
+        ------
+        FIMPError
+            If shapes or options do not fit.
+        """
         _refuse(names)
         if aggr not in ("mean", "sum"):
             raise FIMPError(f"FoundationMessage: aggr={aggr!r} is unknown; use 'mean' or 'sum'")

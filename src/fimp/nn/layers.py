@@ -14,7 +14,13 @@ from fimp.tokenizers.base import Tokens
 
 
 class FeedForward(nn.Sequential):
-    """Two linear layers with GELU between: ``[..., D] -> [..., D]``."""
+    """Two linear layers with GELU between: ``[..., D] -> [..., D]``.
+
+    Parameters
+    ----------
+    dim, hidden
+        Width D, and width of the hidden layer.
+    """
 
     def __init__(self, dim: int, hidden: int) -> None:
         super().__init__(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, dim))
@@ -75,6 +81,8 @@ class HalfNorm(nn.Module):
 
 class OwnAttention(nn.Module):
     """Attention of a node's query tokens to its own source tokens: the message along a self-loop.
+
+    Equations 6 and 7 of arXiv 2210.09475 with one node on both sides.
 
     Parameters
     ----------

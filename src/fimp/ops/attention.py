@@ -141,6 +141,19 @@ def message_weight(
 
     This is what ``aggr="mean"`` of :func:`edge_attention` divides by: the in-degree when there are no
     weights and every source has a real token.
+
+    Parameters
+    ----------
+    edge_index
+        ``[2, E]``, source in row 0 and destination in row 1.
+    num_dst
+        Number of destinations, N_dst.
+    key_mask
+        ``[N_src, S]`` boolean, True = real token.
+    edge_weight
+        ``[E]``, 1 by default.
+    dtype
+        Type of the sums.
     """
     src, dst = edge_index[0], edge_index[1]
     if edge_weight is None:
@@ -160,7 +173,7 @@ def edge_attention_weights(
     key_mask: Tensor | None = None,
     scale: float | None = None,
 ) -> Tensor:
-    """Attention of a chosen set of edges, ``[E, H, T, S]``, for analysis.
+    """Attention of a chosen set of edges, ``[E, H, T, S]``, for analysis (softmax of equation 7, arXiv 2210.09475).
 
     Arguments as in :func:`edge_attention`. Rows sum to one over the real tokens of the source, or to
     zero where the source has none. The result is held whole: pass the edges in portions.
@@ -180,7 +193,7 @@ def edge_attention_weights(
 
 
 def safe_reciprocal(total: Tensor) -> Tensor:
-    """One over every element; zero where it is zero."""
+    """One over every element of ``total``, of any shape; zero where it is zero."""
     empty = total == 0
     return total.masked_fill(empty, 1.0).reciprocal().masked_fill(empty, 0.0)
 
@@ -208,7 +221,19 @@ def _check(
 
 
 def check_edges(caller: str, edge_index: Tensor, num_src: int, num_dst: int, edge_weight: Tensor | None) -> None:
-    """Raise a :class:`FIMPError` that names ``caller`` unless edges and weights fit the numbers of nodes."""
+    """Raise a :class:`FIMPError` that names ``caller`` unless edges and weights fit the numbers of nodes.
+
+    Parameters
+    ----------
+    caller
+        Name for the message.
+    edge_index
+        ``[2, E]`` integers; on a CPU their range is looked at, too.
+    num_src, num_dst
+        Numbers of sources and of destinations.
+    edge_weight
+        ``[E]``, or None.
+    """
 
     def fail(name: str, found: object, wanted: str) -> None:
         raise FIMPError(f"{caller}: {name} has {found}, wanted {wanted}")

@@ -36,6 +36,11 @@ class CellTypeOptions:
         ``random`` or ``blocks`` (of neighbouring cells).
     class_weights
         ``none``, or ``balanced``: rare types weigh as much as frequent ones in the loss.
+
+    Raises
+    ------
+    FIMPError
+        If a value is unknown or outside its range.
     """
 
     tokens: int = 100
@@ -52,7 +57,7 @@ class CellTypeOptions:
 
 
 class CellTypeTask(ClassificationTask):
-    """Predict the label of a cell from its expressed genes and its neighbours; nothing is hidden.
+    """Predict a cell's label from its expressed genes and its neighbours; nothing is hidden (paper table 2).
 
     Parameters
     ----------

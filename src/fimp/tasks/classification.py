@@ -94,7 +94,13 @@ class ClassificationNetwork(Network):
         return out
 
     def embed(self, inputs: Labelled, graph: Subgraph) -> Tensor:
-        """One vector per seed, ``[seeds, D]``."""
+        """One vector per seed, ``[seeds, D]``.
+
+        Raises
+        ------
+        FIMPError
+            If the model is not trained, and has no states.
+        """
         if self.input == "none":
             raise FIMPError("embed: the model 'mean' has no states; use another model")
         if self.input == "vectors":

@@ -51,6 +51,11 @@ class ExpressionOptions:
     normalize
         ``total``: cells scaled by their total count, the field's convention. ``visible``: what models see
         is scaled by the visible counts alone, so that no trace of the hidden counts remains.
+
+    Raises
+    ------
+    FIMPError
+        If a value is unknown or outside its range.
     """
 
     tokens: int = 50
@@ -146,6 +151,11 @@ class ExpressionNetwork(Network):
 
         For a model of tokens, the mean state over the cell's genes when each is asked for. Queries are hidden as
         in training, while ``inputs`` may show all values.
+
+        Raises
+        ------
+        FIMPError
+            If the model is not trained, and has no states.
         """
         if self.input == "none":
             raise FIMPError("embed: the model 'mean' has no states; use another model")
@@ -184,7 +194,7 @@ class ExpressionNetwork(Network):
 
 
 class ExpressionTask(Task):
-    """Masked expression prediction on a graph of cells; see :class:`fimp.tasks.base.Task`.
+    """Masked expression prediction on a graph of cells (paper table 1, B.2); see :class:`fimp.tasks.base.Task`.
 
     What is trained on expressed genes alone (``zeros=0``) estimates a gene's expression *given that the
     cell expresses it*.

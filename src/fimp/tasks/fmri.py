@@ -59,6 +59,11 @@ class FMRIOptions:
         patches of all regions.
     split
         ``subject`` or ``time`` (:func:`fimp.data.recording_splits.split_recordings`).
+
+    Raises
+    ------
+    FIMPError
+        If a value is unknown or outside its range.
     """
 
     mask_ratio: float = 0.75
@@ -105,7 +110,7 @@ def unit_of(power: NDArray[np.floating]) -> NDArray[np.float32]:
 
 
 class FMRITask(Task):
-    """Masked reconstruction of windows of recordings.
+    """Masked reconstruction of windows of recordings (paper table 4, appendix B.3).
 
     A node is a region during a window. Every window has the graph of the regions to itself, and what a node sends is
     what it shows. Regions are given to all models in units of what the window shows of them, so that a restless subject

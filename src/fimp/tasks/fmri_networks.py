@@ -85,7 +85,13 @@ class RecordingNetwork(Network):
         return self.encoder.vectors(inputs)
 
     def embed(self, inputs: WindowInputs, graph: Subgraph) -> Tensor:
-        """One vector per seed, ``[seeds, D]``; for a model of tokens the mean state over its patches."""
+        """One vector per seed, ``[seeds, D]``; for a model of tokens the mean state over its patches.
+
+        Raises
+        ------
+        FIMPError
+            If the model is not trained, and has no states.
+        """
         if self.input in ("none", "rule"):
             raise FIMPError("embed: a model that is not trained has no states; use another model")
         states = self._states(inputs, graph)
@@ -152,7 +158,13 @@ class GaussianNetwork(Network):
         return filled[torch.from_numpy(place), torch.from_numpy(nodes % self.regions)].to(inputs.values)
 
     def embed(self, inputs: WindowInputs, graph: Subgraph) -> Tensor:
-        """There is no such vector."""
+        """There is no such vector.
+
+        Raises
+        ------
+        FIMPError
+            Always.
+        """
         raise FIMPError("embed: a model that is not trained has no states; use another model")
 
 

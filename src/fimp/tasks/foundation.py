@@ -279,7 +279,13 @@ class FoundationRecordingNetwork(Network):
     def attention(
         self, inputs: WindowInputs, graph: Subgraph, keep: Keep, layer: int | None = None
     ) -> Iterator[EdgeAttention]:
-        """Regions all weigh alike in messages of a foundation model: there is nothing to tell."""
+        """Regions all weigh alike in messages of a foundation model: there is nothing to tell.
+
+        Raises
+        ------
+        FIMPError
+            Always.
+        """
         raise FIMPError("attention: messages of a foundation model weigh all regions alike; use a run of fimp-base")
 
     def _states(self, inputs: WindowInputs, graph: Subgraph) -> Tensor:

@@ -38,6 +38,11 @@ class ImageTaskOptions:
         Side of a patch of ``fimp-base``, in pixels; a vision transformer has its own.
     class_weights
         ``none``, or ``balanced``: rare classes weigh as much as frequent ones in the loss.
+
+    Raises
+    ------
+    FIMPError
+        If a value is unknown or outside its range.
     """
 
     patch_size: int = 16
@@ -51,7 +56,7 @@ class ImageTaskOptions:
 
 
 class ImageTask(ClassificationTask):
-    """Predict the class of an image; nothing of it is hidden.
+    """Predict the class of an image; nothing of it is hidden (paper table 3, appendix B.1).
 
     In training, images are cropped at random and mirrored; evaluation sees their middle. Models of vectors are given a
     learned projection of the flattened pixels, ``fimp-base`` patches.

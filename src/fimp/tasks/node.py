@@ -41,6 +41,11 @@ class NodeTaskOptions:
         Groups of features, for ``grouped``.
     class_weights
         ``none``, or ``balanced``: rare classes weigh as much as frequent ones in the loss.
+
+    Raises
+    ------
+    FIMPError
+        If a value is unknown or outside its range.
     """
 
     tokens: int = 64

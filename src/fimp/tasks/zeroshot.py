@@ -22,10 +22,17 @@ class ZeroShotOptions(ImageTaskOptions):
 
     Attributes
     ----------
+    patch_size, class_weights
+        As in :class:`fimp.tasks.ImageTaskOptions`.
     embeddings
         Images that are embedded, at most; as in the paper.
     share
         Share of them on which the classifier is fitted; it is scored on the others.
+
+    Raises
+    ------
+    FIMPError
+        If a value is unknown or outside its range.
     """
 
     embeddings: int = 400

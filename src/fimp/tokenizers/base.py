@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 class Tokens(NamedTuple):
-    """Nodes as sequences of tokens.
+    """Nodes as sequences of tokens (arXiv 2210.09475, section 3.1).
 
     Attributes
     ----------

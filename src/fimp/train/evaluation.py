@@ -43,7 +43,22 @@ def predict_batches(
 def evaluate(
     task: Task, choice: ModelChoice, network: Network, nodes: NDArray[np.int64], options: TrainOptions
 ) -> dict[str, float]:
-    """Metrics of a network on some nodes."""
+    """Metrics of a network on some nodes.
+
+    Parameters
+    ----------
+    task, choice, network
+        The task, the model on its graph (with controls, if any), and its weights.
+    nodes
+        Indices ``[n]``.
+    options
+        Device and precision.
+
+    Returns
+    -------
+    dict
+        Of the task's metrics by name.
+    """
     return task.score(outcomes(task, choice, network, nodes, options))
 
 

@@ -31,6 +31,11 @@ class TrainOptions:
         ``auto``, ``cpu`` or ``cuda``.
     precision
         ``32``, or ``bf16``: products in bfloat16, weights and sums in float32.
+
+    Raises
+    ------
+    FIMPError
+        If a value is outside its range, or there is no such device here.
     """
 
     epochs: int | None = None

@@ -16,7 +16,9 @@ T = TypeVar("T")
 class Work(Protocol):
     """What the first process hands out to all: :class:`fimp.train.workers.Job`."""
 
-    def run(self, listener: Any) -> Any: ...  # noqa: D102
+    def run(self, listener: Any) -> Any:
+        """Do it."""
+        ...
 
 
 def start() -> None:

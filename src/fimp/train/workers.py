@@ -22,21 +22,17 @@ _GRACE = 20.0
 
 
 class Job(Protocol):
-    """Work that can be sent to another process.
-
-    Attributes
-    ----------
-    index
-        Number of the job.
-    title
-        What it is, for messages.
-    """
+    """Work that can be sent to another process."""
 
     @property
-    def index(self) -> int: ...  # noqa: D102
+    def index(self) -> int:
+        """Number of the job."""
+        ...
 
     @property
-    def title(self) -> str: ...  # noqa: D102
+    def title(self) -> str:
+        """What it is, for messages."""
+        ...
 
     def run(self, listener: Callable[[float, str], None]) -> Any:
         """Do it; ``listener(share, text)`` is called as it goes on."""

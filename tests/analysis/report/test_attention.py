@@ -3,6 +3,7 @@ import shutil
 import pytest
 from matplotlib.figure import Figure
 
+from fimp.analysis.planted import Lead, PlantedLead
 from fimp.analysis.report.attention import attention_section
 from fimp.analysis.report.found import find_run
 from fimp.errors import FIMPError
@@ -59,4 +60,46 @@ def test_a_damaged_table_is_named(run, content):
     (run.folder / "attention").mkdir()
     (run.folder / "attention" / "pairs.csv").write_bytes(content)
     with pytest.raises(FIMPError, match=r"pairs\.csv: .*run fimp attention again"):
+        attention_section(run)
+
+
+def lead(model, precision, pairs=(("Rec0", "Lig0"), ("Rec1", "Lig1"))):
+    one, both = Lead(2, precision, 0.1, 0.9), Lead(4, precision, 0.2, float("nan"))
+    return PlantedLead(model, 0, "neighbors", 20, list(pairs), one, both)
+
+
+def test_planted_pairs_are_shown_beside_the_ranked_ones(run):
+    folder = run.folder / "attention"
+    folder.mkdir()
+    (folder / "pairs.csv").write_text("receiver,sender,score\nRec0,Lig1,3\nRec0,Lig0,2\nLig0,Rec0,1\n")
+    lead("fimp-base", 0.5).write(folder)
+    planted, pairs = attention_section(run).parts
+    assert "among 20 ranked pairs" in planted.caption
+    assert [row[3:] for row in planted.rows] == [
+        ["as planted", "2", "0.50", "0.10", "0.90"],
+        ["either", "4", "0.50", "0.20", "–"],
+    ]
+    assert pairs.strong == (1,)
+    assert pairs.caption.endswith("; planted ones stand out")
+
+
+def test_a_run_with_shuffled_edges_is_held_against(comparison, tmp_path):
+    shutil.copytree(comparison, tmp_path / "c")
+    runs = tmp_path / "c" / "runs"
+    for model, folder, precision in (("fimp-base", "fimp-base", 1.0), ("fimp-base:shuffled-edges", "gcn", 0.0)):
+        (runs / folder / "seed0" / "attention").mkdir()
+        lead(model, precision).write(runs / folder / "seed0" / "attention")
+    for folder in (tmp_path / "c", runs / "fimp-base" / "seed0"):
+        (table,) = attention_section(find_run(folder)).parts
+        assert [(row[0], row[5]) for row in table.rows] == [
+            *2 * [("fimp-base", "1.00")],
+            *2 * [("fimp-base:shuffled-edges", "0.00")],
+        ]
+        assert table.strong == (0, 1)
+
+
+def test_a_damaged_file_of_planted_pairs_is_named(run):
+    (run.folder / "attention").mkdir()
+    (run.folder / "attention" / "planted.json").write_text("{")
+    with pytest.raises(FIMPError, match=r"planted\.json: .*run fimp attention again"):
         attention_section(run)

@@ -28,6 +28,11 @@ class WindowOptions:
         Share of a window's tokens, over all regions, that are hidden.
     detrend
         Whether linear trends are removed from each recording.
+
+    Raises
+    ------
+    FIMPError
+        If a value is outside its range.
     """
 
     window: int = 160

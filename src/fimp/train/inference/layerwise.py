@@ -130,6 +130,13 @@ def layerwise_blocks(
     """As :func:`layerwise_inference`, block by block: nodes ``[n]`` and their tokens ``[n, T, D]``.
 
     Of several processes, each gets the nodes that it computes.
+
+    Parameters are those of :func:`layerwise_inference`.
+
+    Raises
+    ------
+    FIMPError
+        As :func:`layerwise_inference`.
     """
     if not layers:
         raise FIMPError("layers: there is none, wanted at least one")
