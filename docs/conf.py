@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from docutils import nodes
@@ -38,6 +39,7 @@ napoleon_google_docstring = False
 # Attributes of a class are listed once, in its docstring, and not again as members.
 napoleon_use_ivar = True
 napoleon_use_rtype = False
+napoleon_custom_sections = ["Shapes"]
 
 
 def math(visitor: Any, node: nodes.Element) -> None:
@@ -51,8 +53,32 @@ def math(visitor: Any, node: nodes.Element) -> None:
     raise nodes.SkipNode
 
 
+def one_attribute_each(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Give attributes that share a description a line each, as napoleon does with parameters.
+
+    Sphinx would take all names but the last for a type.
+    """
+    out: list[str] = []
+    names: list[str] = []
+    said: list[str] = []
+    for line in [*lines, ""]:
+        if said and line.startswith(" "):
+            said.append(line)
+            continue
+        for one in names:
+            out += [f":ivar {one}: {said[0]}", *said[1:]]
+        names, said = [], []
+        if match := re.match(r":ivar (\w+(?:, \w+)+): ?(.*)$", line):
+            names, said = match[1].split(", "), [match[2]]
+        else:
+            out.append(line)
+    lines[:] = out
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
-    """Register the writer of formulas; Sphinx calls it."""
+    """Register what is above; Sphinx calls it."""
+    # Behind napoleon, which comes at 500.
+    app.connect("autodoc-process-docstring", one_attribute_each, priority=600)
     app.add_html_math_renderer("mathml", (math, None), (math, None))
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 

@@ -6,6 +6,8 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from torch_geometric.data import Data
 
 import fimp
 from fimp.cli.main import app
@@ -14,7 +16,7 @@ from fimp.cli.main import app
 CELLS = (
     "FILE.h5ad", "NEW.h5ad", "OTHER.h5ad", "A.h5ad", "B.h5ad", "cells.h5ad", "osmfish_cortex.h5ad", "drosophila_embryo.h5ad",
 )  # fmt: skip
-CHECKPOINTS = {"scgpt": ("FOLDER", "scGPT_human"), "vit": ("vit-base-patch16-224",), "brainlm": ("brainlm", "MODEL")}
+CHECKPOINTS = {"scgpt": ("FOLDER", "scGPT_human"), "vit": ("vit-base-patch16-224",), "brainlm": ("BrainLM", "MODEL")}
 _SIZE = ("--dim", "16", "--layers", "2", "--heads", "2", "--hidden", "16", "--epochs", "1", "--device", "cpu")
 
 
@@ -30,6 +32,13 @@ def _cells(folder):
     pd.DataFrame({"from": adata.var_names, "to": adata.var_names}).to_csv(folder / "genes.csv", index=False)
     vectors = np.random.default_rng(0).standard_normal((adata.n_vars, 6)).tolist()
     (folder / "GenePT.pickle").write_bytes(pickle.dumps(dict(zip(adata.var_names, vectors, strict=True))))
+
+
+def _graph(folder):
+    """90 nodes of three classes with sparse features."""
+    generator = torch.Generator().manual_seed(0)
+    x, edges = (torch.rand(90, 20, generator=generator) < 0.2).float(), torch.randint(90, (2, 400), generator=generator)
+    fimp.data.write_nodes(folder / "GRAPH.npz", Data(x=x, edge_index=edges, y=torch.arange(90) % 3))
 
 
 def _images(folder):
@@ -73,6 +82,7 @@ def stand_ins(tmp_path_factory):
     """A folder with all of them; documents work on copies."""
     folder = tmp_path_factory.mktemp("stand-ins")
     _cells(folder)
+    _graph(folder)
     _images(folder)
     _recordings(folder)
     small = {"dim": 16, "layers": 1}
