@@ -22,8 +22,8 @@ demo: install
 	$(BIN)/fimp demo
 
 lint: install
-	$(BIN)/ruff check src tests benchmarks
-	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks docs/conf.py
+	$(BIN)/ruff format --check src tests benchmarks docs/conf.py
 	$(BIN)/mypy
 
 test: lint
@@ -31,7 +31,8 @@ test: lint
 
 # -W: a link or a reference that leads nowhere is an error.
 docs: install
-	$(BIN)/sphinx-build -W --keep-going -q -b html -d build/doctrees docs site
+	rm -rf site
+	$(BIN)/sphinx-build -W --keep-going -q -E -b html -d build/doctrees docs site
 
 clean:
 	rm -rf $(VENV) site build dist .pytest_cache .mypy_cache .ruff_cache fimp_results

@@ -14,7 +14,8 @@ from fimp.cli.main import app
 
 #: Names of cells, graphs, folders and checkpoints in the documentation, by what they stand for.
 CELLS = (
-    "FILE.h5ad", "NEW.h5ad", "OTHER.h5ad", "A.h5ad", "B.h5ad", "cells.h5ad", "osmfish_cortex.h5ad", "drosophila_embryo.h5ad",
+    "FILE.h5ad", "NEW.h5ad", "OTHER.h5ad", "A.h5ad", "B.h5ad", "cells.h5ad",
+    "osmfish_cortex.h5ad", "drosophila_embryo.h5ad",
 )  # fmt: skip
 CHECKPOINTS = {"scgpt": ("FOLDER", "scGPT_human"), "vit": ("vit-base-patch16-224",), "brainlm": ("BrainLM", "MODEL")}
 _SIZE = ("--dim", "16", "--layers", "2", "--heads", "2", "--hidden", "16", "--epochs", "1", "--device", "cpu")
@@ -26,7 +27,8 @@ def _cells(folder):
     types = adata.obs["cell_type"].cat.rename_categories(["Astrocyte", "Neuron"])
     for column in ("cell_type", "cluster", "celltype_mapped_refined"):
         adata.obs[column] = types
-    adata.obs["condition"] = np.where(adata.obsm["spatial"][:, 0] > np.median(adata.obsm["spatial"][:, 0]), "ill", "well")
+    across = adata.obsm["spatial"][:, 0]
+    adata.obs["condition"] = np.where(across > np.median(across), "ill", "well")
     for name in CELLS:
         adata.write_h5ad(folder / name)
     pd.DataFrame({"from": adata.var_names, "to": adata.var_names}).to_csv(folder / "genes.csv", index=False)
