@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fimp.data.simulated_images import images as images
-from fimp.data.simulated_recordings import recordings as recordings
+from fimp.data.simulated_images import images
+from fimp.data.simulated_recordings import recordings
 from fimp.errors import FIMPError
 
 if TYPE_CHECKING:
     from anndata import AnnData
+
+
+__all__ = ["SimulatedRecording", "images", "recording", "recordings", "sides", "tissue"]
 
 
 class SimulatedRecording(NamedTuple):
