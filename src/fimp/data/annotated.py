@@ -16,13 +16,10 @@ from fimp.data.zarr_store import is_zarr
 from fimp.errors import FIMPError
 
 if TYPE_CHECKING:
-    import pandas as pd
     from anndata import AnnData
 
 
-def write_annotated(
-    source: str | Path, out: Path, obsm: Mapping[str, NDArray], obs: Mapping[str, pd.Categorical]
-) -> None:
+def write_annotated(source: str | Path, out: Path, obsm: Mapping[str, NDArray], obs: Mapping[str, Any]) -> None:
     """Write the AnnData of a file with entries of ``obsm`` and columns of ``obs`` added.
 
     A file is copied as it is, and what is added is added to the copy, so that no matrix is ever in memory. Where the
@@ -37,7 +34,7 @@ def write_annotated(
     obsm
         Arrays ``[N, ...]``.
     obs
-        Columns, N each.
+        Columns, N each, as pandas takes them.
 
     Raises
     ------
@@ -75,7 +72,7 @@ def _matrices(adata: AnnData) -> list[Any]:
     return [stored for stored in found if stored is not None]
 
 
-def _copy(source: Path, out: Path, obsm: Mapping[str, NDArray], obs: Mapping[str, pd.Categorical]) -> None:
+def _copy(source: Path, out: Path, obsm: Mapping[str, NDArray], obs: Mapping[str, Any]) -> None:
     if source.is_dir():
         import zarr
 
@@ -94,7 +91,7 @@ def _copy(source: Path, out: Path, obsm: Mapping[str, NDArray], obs: Mapping[str
         _add(file, obsm, obs)
 
 
-def _add(group: Any, obsm: Mapping[str, NDArray], obs: Mapping[str, pd.Categorical]) -> None:
+def _add(group: Any, obsm: Mapping[str, NDArray], obs: Mapping[str, Any]) -> None:
     from anndata.io import read_elem, write_elem
 
     if "obsm" not in group:

@@ -120,7 +120,7 @@ def write_all(file: Any, entries: NDArray[Any], place: int | None = None) -> Non
     FIMPError
         If there is no room.
     """
-    left = memoryview(np.ascontiguousarray(entries).view(np.uint8)).cast("B") if len(entries) else memoryview(b"")
+    left = _bytes(np.ascontiguousarray(entries))
     try:
         if place is not None:
             file.seek(place)
@@ -132,14 +132,17 @@ def write_all(file: Any, entries: NDArray[Any], place: int | None = None) -> Non
 
 def read_all(file: Any, entries: NDArray[Any], place: int) -> None:
     """Fill records with what is in a file from a byte on."""
-    if not len(entries):
-        return
-    left = memoryview(entries.view(np.uint8)).cast("B")
+    left = _bytes(entries)
     file.seek(place)
     while left:
         if not (count := file.readinto(left)):
             raise OSError("the file of values on disk ended early")
         left = left[count:]
+
+
+def _bytes(entries: NDArray[Any]) -> memoryview:
+    array: Any = entries.view(np.uint8)
+    return memoryview(array).cast("B") if len(array) else memoryview(b"")
 
 
 def _no_room(error: OSError) -> FIMPError:

@@ -160,8 +160,8 @@ def _csr_blocks(group: Any, shape: tuple[int, int], name: str) -> Iterator[spars
     indptr = _pointer(group, shape[0], name)
     for rows in spans(indptr):
         start, stop = indptr[rows.start], indptr[rows.stop]
-        parts = (np.asarray(group[key][start:stop]) for key in ("data", "indices"))
-        block = as_csr(*parts, indptr[rows.start : rows.stop + 1] - start, shape[1])
+        data, indices = (np.asarray(group[key][start:stop]) for key in ("data", "indices"))
+        block = as_csr(data, indices, indptr[rows.start : rows.stop + 1] - start, shape[1])
         _check_indices(block, name)
         yield block.astype(np.float32)
 
@@ -195,10 +195,10 @@ def _csc_blocks(group: Any, shape: tuple[int, int], name: str) -> Iterator[spars
             for block, part in zip(found, np.split(triples, first[1:]), strict=True):
                 write_all(file, part, int(place[block]) * _TRIPLE.itemsize)
                 place[block] += len(part)
-        for rows in blocks:
-            triples = np.empty(starts[rows.stop] - starts[rows.start], _TRIPLE)
-            read_all(file, triples, int(starts[rows.start]) * _TRIPLE.itemsize)
+        for span in blocks:
+            pointer = starts[span.start : span.stop + 1] - starts[span.start]
+            triples = np.empty(pointer[-1], _TRIPLE)
+            read_all(file, triples, int(starts[span.start]) * _TRIPLE.itemsize)
             # Columns came in order, and so they stay within a row.
             triples = triples[np.argsort(triples["row"], kind="stable")]
-            parts = triples["value"].copy(), triples["column"].copy()
-            yield as_csr(*parts, starts[rows.start : rows.stop + 1] - starts[rows.start], shape[1])
+            yield as_csr(triples["value"].copy(), triples["column"].copy(), pointer, shape[1])
