@@ -1,14 +1,7 @@
 """Graphs of cells whose values stay on disk, against the same in memory."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import anndata
-import h5py
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from scipy import sparse
@@ -138,52 +131,3 @@ def test_models_trained_and_used_on_disk_give_the_same_digits(tmp_path, on_disk,
     again = on_disk(fimp.load, tmp_path / "saved", other)
     assert isinstance(again.data.x, DiskMatrix)
     np.testing.assert_array_equal(again.embed(), here.embed(other))
-
-
-EMBED = """
-import sys
-from pathlib import Path
-import numpy as np
-import fimp
-run, data, out = sys.argv[1:]
-fimp.load(run).embed()
-def resident(which):
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return float(next(line.split()[1] for line in lines if line.startswith(which))) / 1024
-Path("/proc/self/clear_refs").write_text("5")
-before = resident("VmRSS")
-np.save(out, fimp.load(run, data).embed())
-print(resident("VmHWM") - before)
-"""
-
-
-@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the system keeps no peak of memory")
-def test_peak_memory_is_that_of_batches(tmp_path):
-    # 200 MB of float32 in the file, stored dense.
-    cells, genes = 25_000, 2_000
-    generator = np.random.default_rng(0)
-    names = pd.DataFrame(index=[f"gene{index}" for index in range(genes)])
-    few = anndata.AnnData(generator.poisson(0.2, (60, genes)).astype(np.float32), var=names)
-    few.obsm["spatial"] = generator.uniform(size=(60, 2))
-    few.write_h5ad(tmp_path / "few.h5ad")
-    fimp.ExpressionModel(tmp_path / "few.h5ad", model="mlp", dim=16, genes=genes).fit(max_epochs=1).save(
-        tmp_path / "run"
-    )
-    many = anndata.AnnData(obs=pd.DataFrame(index=np.arange(cells).astype(str)), var=names)
-    many.obsm["spatial"] = generator.uniform(size=(cells, 2))
-    many.write_h5ad(tmp_path / "many.h5ad")
-    with h5py.File(tmp_path / "many.h5ad", "a") as file:
-        x = file.create_dataset("X", (cells, genes), np.float32)
-        x.attrs.update({"encoding-type": "array", "encoding-version": "0.2.0"})
-        part = generator.poisson(0.2, (1000, genes)).astype(np.float32)
-        for start in range(0, cells, 1000):
-            x[start : start + 1000] = np.roll(part, start, axis=1)
-    peak = {}
-    for budget in ("100GB", "1MB"):
-        command = [sys.executable, "-c", EMBED, tmp_path / "run", tmp_path / "many.h5ad", tmp_path / f"{budget}.npy"]
-        environment = {**os.environ, "FIMP_MEMORY_BUDGET": budget, "MALLOC_MMAP_THRESHOLD_": "65536"}
-        peak[budget] = float(
-            subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
-        )
-    assert peak["1MB"] < 120 < peak["100GB"]
-    np.testing.assert_array_equal(np.load(tmp_path / "1MB.npy"), np.load(tmp_path / "100GB.npy"))
