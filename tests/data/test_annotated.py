@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fimp.data.annotated import write_annotated
+from fimp.data.annotated import check_annotated, write_annotated
 from fimp.errors import FIMPError
 
 READ = {".h5ad": anndata.read_h5ad, ".zarr": anndata.read_zarr}
@@ -66,8 +66,12 @@ def test_a_file_without_obsm_gets_one(small_adata, added, tmp_path):
 def test_another_kind_of_file_is_refused_where_it_does_not_fit_memory(rich, added, tmp_path, monkeypatch):
     monkeypatch.setenv("FIMP_MEMORY_BUDGET", "1")
     source = write(rich, tmp_path / "in.zarr")
-    with pytest.raises(FIMPError, match=r"in.zarr does not fit memory.*name a \.zarr file"):
-        write_annotated(source, tmp_path / "out.h5ad", *added)
+    for refused in (lambda out: check_annotated(source, out), lambda out: write_annotated(source, out, *added)):
+        with pytest.raises(FIMPError, match=r"in.zarr does not fit memory.*name a \.zarr file"):
+            refused(tmp_path / "out.h5ad")
+    with pytest.raises(FIMPError, match=r"name an \.h5ad file"):
+        check_annotated(write(rich, tmp_path / "in.h5ad"), tmp_path / "out.zarr")
+    check_annotated(source, tmp_path / "out.zarr")
     assert not (tmp_path / "out.h5ad").exists()
     write_annotated(source, tmp_path / "out.zarr", *added)
     assert "X_fimp" in anndata.read_zarr(tmp_path / "out.zarr").obsm

@@ -42,15 +42,19 @@ def embed(
     obsm["X_fimp"] and, as obs, recording, subject, start (its first volume) and region; the .npz file has embedding
     [windows, regions, width], recording, subject and start of each window, and region.
     """
+    from fimp.data.annotated import check_annotated
     from fimp.estimators import CellModel, ImageModel, NodeModel, RecordingModel, estimator_of, load
 
-    endings = (".h5ad", ".zarr") if issubclass(estimator_of(run), CellModel) else (".h5ad", ".npz")
+    cells = issubclass(estimator_of(run), CellModel)
+    endings = (".h5ad", ".zarr") if cells else (".h5ad", ".npz")
     if out.suffix not in endings:
         raise FIMPError(f"--out: {out} does not end in {' or '.join(endings)}; name such a file")
     if out.exists():
         raise FIMPError(f"--out: {out} exists; name a new file or remove it")
     if not out.parent.is_dir():
         raise FIMPError(f"--out: {out.parent} is no folder; make it first")
+    if cells:
+        check_annotated(data, out)
     model = load(run, data)
     if isinstance(model, ImageModel):
         said = embed_images(model, data, out)

@@ -19,6 +19,18 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 
+def check_annotated(source: str | Path, out: Path) -> None:
+    """Refuse at once what :func:`write_annotated` would refuse.
+
+    Raises
+    ------
+    FIMPError
+        If the source cannot be read, or its matrices do not fit memory and the copy is to be of the other kind.
+    """
+    with open_source(str(source)) as (adata, name):
+        _copied(source, out, adata, name)
+
+
 def write_annotated(source: str | Path, out: Path, obsm: Mapping[str, NDArray], obs: Mapping[str, Any]) -> None:
     """Write the AnnData of a file with entries of ``obsm`` and columns of ``obs`` added.
 
@@ -42,15 +54,10 @@ def write_annotated(source: str | Path, out: Path, obsm: Mapping[str, NDArray], 
         If the matrices of a file of the other kind do not fit memory.
     """
     with open_source(str(source)) as (adata, name):
-        kept = is_zarr(source) if out.suffix == ".zarr" else _is_new_h5ad(source, adata)
-        if not kept:
-            if not all(fits(stored, name) for stored in _matrices(adata)):
-                raise FIMPError(
-                    f"--out: {name} does not fit memory, and only a copy of the same kind needs none; "
-                    f"name a {'.h5ad' if out.suffix == '.zarr' else '.zarr'} file, or set FIMP_MEMORY_BUDGET"
-                )
+        copied = _copied(source, out, adata, name)
+        if not copied:
             adata = adata.to_memory(copy=True)
-    if kept:
+    if copied:
         _copy(Path(source), out, obsm, obs)
         return
     for key, array in obsm.items():
@@ -62,14 +69,20 @@ def write_annotated(source: str | Path, out: Path, obsm: Mapping[str, NDArray], 
         (adata.write_zarr if out.suffix == ".zarr" else adata.write_h5ad)(out)
 
 
-def _is_new_h5ad(source: str | Path, adata: AnnData) -> bool:
-    """Whether it is the path of an .h5ad file in anndata's layout of today: others were opened in backed mode."""
-    return Path(source).is_file() and not adata.isbacked
-
-
-def _matrices(adata: AnnData) -> list[Any]:
-    found = [adata.X, None if adata.raw is None else adata.raw.X, *adata.layers.values()]
-    return [stored for stored in found if stored is not None]
+def _copied(source: str | Path, out: Path, adata: AnnData, name: str) -> bool:
+    """Whether the file is copied as it is, and not read whole."""
+    if out.suffix == ".zarr" and is_zarr(source):
+        return True
+    # Files of old layouts were opened in backed mode.
+    if out.suffix == ".h5ad" and Path(source).is_file() and not adata.isbacked:
+        return True
+    matrices = (adata.X, None if adata.raw is None else adata.raw.X, *adata.layers.values())
+    if all(stored is None or fits(stored, name) for stored in matrices):
+        return False
+    raise FIMPError(
+        f"--out: {name} does not fit memory, and only a copy of the same kind needs none; "
+        f"name {'a .zarr' if is_zarr(source) else 'an .h5ad'} file, or allow more with FIMP_MEMORY_BUDGET"
+    )
 
 
 def _copy(source: Path, out: Path, obsm: Mapping[str, NDArray], obs: Mapping[str, Any]) -> None:
