@@ -26,15 +26,13 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
-import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from common import held_by, measure_times, peak_memory, show, text, versions
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -71,8 +69,6 @@ SIZES = (
 )
 #: Where only the share of the matrix-multiply rate is asked for: heads of 64.
 SHARES = (Size(424, 5, 16, 256, 4), Size(256, 8, 64, 256, 4), Size(64, 8, 256, 256, 4))
-#: Rounds of each size, and the seconds after which no other begins.
-LEAST_ROUNDS, MOST_ROUNDS, SECONDS = 3, 12, 20.0
 
 
 def graph(size: Size) -> Tensor:
@@ -181,64 +177,15 @@ def work_of(way: str, size: Size) -> Callable[[], None]:
     return work
 
 
-def seconds_of(work: Callable[[], object]) -> float:
-    """How long a call takes."""
-    begun = time.perf_counter()
-    work()
-    return time.perf_counter() - begun
-
-
-def measure_times(size: Size, ways: list[str]) -> tuple[dict[str, float], float]:
-    """Least seconds of each way, and the highest rate of a large matrix product in operations per second."""
-    square = torch.randn(2048, 2048)
-    works: dict[str, Callable[[], object]] = {"": lambda: square @ square}
-    works.update({way: work_of(way, size) for way in ways})
-    best = dict.fromkeys(works, math.inf)
-    begun = time.monotonic()
-    for number in range(MOST_ROUNDS):
-        if number >= LEAST_ROUNDS and time.monotonic() - begun > SECONDS:
-            break
-        for way, work in works.items():
-            best[way] = min(best[way], seconds_of(work))
-    return best, 2 * 2048**3 / best.pop("")
-
-
-def resident(which: str) -> float:
-    """Resident memory of this process in MB, now (``VmRSS``) or at its highest (``VmHWM``)."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return float(next(line.split()[1] for line in lines if line.startswith(which))) / 1024
-
-
-def measure_memory(way: str, size: Size) -> float:
-    """MB that one pass holds at most above its inputs; in a process of its own."""
-    work_of(way, size._replace(nodes=2))()
-    work = work_of(way, size)
-    Path("/proc/self/clear_refs").write_text("5")
-    before = resident("VmRSS")
-    work()
-    return resident("VmHWM") - before
-
-
-def peak_memory(way: str, size: Size) -> float | None:
-    """:func:`measure_memory` in a fresh process; None where the system keeps no such peak (it does on Linux)."""
-    if not Path("/proc/self/clear_refs").exists():
-        return None
-    command = [sys.executable, __file__, "--memory", way, *map(str, size)]
-    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}
-    done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
-    return float(done.stdout)
-
-
-def show(*cells: object) -> None:
-    """Write a row of a table."""
-    sys.stdout.write("| " + " | ".join(str(cell) for cell in cells) + " |\n")
-    sys.stdout.flush()
+def works_of(size: Size, ways: list[str]) -> dict[str, Callable[[], None]]:
+    """A pass of each way."""
+    return {way: work_of(way, size) for way in ways}
 
 
 def compare(size: Size) -> dict[str, Any]:
     """Measure all ways at a size and print how they compare with ours."""
-    seconds, rate = measure_times(size, list(WAYS))
-    memory = {way: peak_memory(way, size) for way in WAYS if way not in VECTORS}
+    seconds, rate = measure_times(works_of(size, list(WAYS)))
+    memory = {way: peak_memory(__file__, way, *size) for way in WAYS if way not in VECTORS}
     rows = {}
     for way, least in seconds.items():
         row: dict[str, Any] = {"seconds": least, "time_ratio": least / seconds[OURS]}
@@ -248,7 +195,7 @@ def compare(size: Size) -> dict[str, Any]:
             flops = (size.attention_flops if way == ALONE else size.layer_flops) / least
             row |= {"flops_per_second": flops, "share_of_matmul": flops / rate}
         rows[way] = row
-        show(tuple(size), way, *(_text(row, *column) for column in COLUMNS))
+        show(tuple(size), way, *(text(row, *column) for column in COLUMNS))
     return {**size._asdict(), "matmul_flops_per_second": rate, "ways": rows}
 
 
@@ -262,13 +209,9 @@ COLUMNS = (
 )
 
 
-def _text(row: dict[str, Any], name: str, form: str) -> str:
-    return "-" if row.get(name) is None else form.format(row[name])
-
-
 def share(size: Size) -> dict[str, Any]:
     """Measure and print the share of the matrix-multiply rate that the operator and the layer reach."""
-    seconds, rate = measure_times(size, [OURS, ALONE])
+    seconds, rate = measure_times(works_of(size, [OURS, ALONE]))
     alone, layer = size.attention_flops / seconds[ALONE] / rate, size.layer_flops / seconds[OURS] / rate
     show(tuple(size), size.tokens, f"{alone:.0%}", f"{layer:.0%}", f"{rate:.3g}")
     return {**size._asdict(), "attention": alone, "layer": layer, "matmul_flops_per_second": rate}
@@ -297,8 +240,8 @@ def main() -> None:
     parser.add_argument("--memory", nargs=6, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.memory:
-        way, *numbers = chosen.memory
-        sys.stdout.write(f"{measure_memory(way, Size(*map(int, numbers)))}\n")
+        way, size = chosen.memory[0], Size(*map(int, chosen.memory[1:]))
+        sys.stdout.write(f"{held_by(lambda nodes: work_of(way, size._replace(nodes=nodes)), size.nodes)}\n")
         return
     sys.stdout.write(f"torch {torch.__version__}, {torch.get_num_threads()} threads, forward + backward, float32\n\n")
     columns = ("s", "time / fimp", "peak MB above inputs", "peak / fimp", "FLOP/s", "share of matmul")
@@ -316,8 +259,7 @@ def main() -> None:
     if chosen.json:
         from fimp.train.runs import write_json
 
-        found = {"torch": torch.__version__, "threads": torch.get_num_threads()}
-        write_json(chosen.json, {**found, "sizes": sizes, "summary": summary, "shares": shares})
+        write_json(chosen.json, {**versions(), "sizes": sizes, "summary": summary, "shares": shares})
 
 
 if __name__ == "__main__":

@@ -99,3 +99,24 @@ def test_info_of_bad_input_is_one_line(run_cli, arguments):
     assert (code, out) == (2, "")
     assert err.startswith("fimp: error: ")
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("budget", ["1", "10GB"])
+def test_info_reads_zarr_stores_and_what_does_not_fit_memory(run_cli, small_adata, tmp_path, monkeypatch, budget):
+    small_adata.write_h5ad(tmp_path / "tissue.h5ad")
+    small_adata.write_zarr(tmp_path / "tissue.zarr")
+    _, wanted, _ = run_cli("data", "info", tmp_path / "tissue.h5ad")
+    monkeypatch.setenv("FIMP_MEMORY_BUDGET", budget)
+    code, out, err = run_cli("data", "info", tmp_path / "tissue.zarr")
+    assert (code, err) == (0, "")
+    kept = [line for line in out.splitlines()[1:] if "FIMP_MEMORY_BUDGET" not in line]
+    assert kept == wanted.splitlines()[1:]
+    assert (len(kept) < len(out.splitlines()[1:])) == (budget == "1")
+
+
+def test_a_budget_that_is_no_size_is_refused(run_cli, stored, monkeypatch):
+    monkeypatch.setenv("FIMP_MEMORY_BUDGET", "lots")
+    code, out, err = run_cli("data", "info", stored)
+    assert (code, out) == (2, "")
+    assert "FIMP_MEMORY_BUDGET: 'lots' is no size" in err
+    assert len(err.splitlines()) == 1

@@ -103,6 +103,38 @@ def test_cells_of_another_file_are_embedded(run_cli, runs, tissue, tmp_path, tas
     assert [p.name for p in tmp_path.iterdir()] == ["out.h5ad"]
 
 
+@pytest.mark.parametrize("suffix", [".h5ad", ".zarr"])
+def test_cells_that_do_not_fit_memory_are_embedded_to_the_same_digits(
+    run_cli, runs, tissue, tmp_path, monkeypatch, suffix
+):
+    adata = anndata.read_h5ad(tissue)
+    source, out = tmp_path / f"in{suffix}", tmp_path / f"out{suffix}"
+    (adata.write_zarr if suffix == ".zarr" else adata.write_h5ad)(source)
+    wanted = fimp.load(runs / "celltype", tissue)
+    monkeypatch.setenv("FIMP_MEMORY_BUDGET", "1")
+    code, text, err = run_cli("embed", runs / "celltype", "--data", source, "--out", out)
+    assert (code, err) == (0, "")
+    assert "stay on disk" in text
+    found = (anndata.read_zarr if suffix == ".zarr" else anndata.read_h5ad)(out)
+    assert np.array_equal(found.obsm["X_fimp"], wanted.embed())
+    assert list(found.obs["fimp_prediction"]) == list(wanted.predict())
+    np.testing.assert_array_equal(found.layers["kept"].toarray(), adata.layers["kept"].toarray())
+    assert sorted(path.name for path in tmp_path.iterdir()) == [source.name, out.name]
+
+
+def test_a_store_that_cannot_be_written_whole_leaves_nothing(run_cli, runs, tissue, tmp_path, monkeypatch):
+    anndata.read_h5ad(tissue).write_zarr(tmp_path / "in.zarr")
+
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("fimp.data.annotated._add", fail)
+    code, _, err = run_cli("embed", runs / "expression", "--data", tmp_path / "in.zarr", "--out", tmp_path / "o.zarr")
+    assert code == 2
+    assert "cannot be written" in err
+    assert [path.name for path in tmp_path.iterdir()] == ["in.zarr"]
+
+
 def test_other_images_are_embedded(run_cli, runs, images, tmp_path):
     out = tmp_path / "out.h5ad"
     code, text, err = run_cli("embed", runs / "image", "--data", images, "--out", out)
@@ -195,8 +227,8 @@ def test_recordings_are_embedded_by_window_and_region(run_cli, runs, recordings,
     [
         ("nothing", "tissue", "o.h5ad", "config.yaml is missing"),
         ("expression", "nowhere.h5ad", "o.h5ad", "nowhere.h5ad: no such file"),
-        ("expression", "tissue", "o.csv", "does not end in .h5ad; name"),
-        ("expression", "tissue", "o.npz", "does not end in .h5ad; name"),
+        ("expression", "tissue", "o.csv", "does not end in .h5ad or .zarr; name"),
+        ("expression", "tissue", "o.npz", "does not end in .h5ad or .zarr; name"),
         ("expression", "tissue", "nowhere/o.h5ad", "is no folder"),
         ("mean", "tissue", "o.h5ad", "has no states"),
         ("image", "images", "o.csv", "does not end in .h5ad or .npz; name"),

@@ -12,6 +12,7 @@ from scipy import sparse
 
 from fimp.data import datasets
 from fimp.data.cells import load_cells
+from fimp.data.h5ad import close
 from fimp.errors import FIMPError
 
 CONTENT = b"published bytes"
@@ -129,7 +130,7 @@ def test_pbmc68k_reduced_comes_from_scanpy_and_uses_raw():
     # Its X is scaled; raw holds non-negative values.
     assert any("used raw" in note for note in data.notes)
     assert data.x.values().min() > 0
-    adata.file.close()
+    close(adata)
 
 
 def test_pbmc68k_reduced_without_scanpy_names_the_extra(monkeypatch):

@@ -2,7 +2,7 @@ import h5py
 import numpy as np
 import pytest
 
-from fimp.data.h5ad import read_h5ad
+from fimp.data.h5ad import close, read_h5ad
 from fimp.errors import FIMPError
 
 
@@ -23,12 +23,29 @@ def stored(small_adata, tmp_path):
     return path
 
 
-def test_the_matrix_stays_on_disk(stored, small_adata):
-    adata = read_h5ad(str(stored))
-    assert adata.isbacked
+def test_matrices_stay_on_disk(small_adata, tmp_path):
+    small_adata.layers["counts"] = small_adata.X.toarray()
+    small_adata.raw = small_adata.copy()
+    small_adata.write_h5ad(tmp_path / "tissue.h5ad")
+    adata = read_h5ad(str(tmp_path / "tissue.h5ad"))
     assert adata.shape == small_adata.shape
+    for stored in (adata.X, adata.raw.X):
+        np.testing.assert_array_equal(stored.to_memory().toarray(), small_adata.X.toarray())
+    layer = adata.layers["counts"]
+    assert isinstance(layer, h5py.Dataset)
+    np.testing.assert_array_equal(adata.to_memory().layers["counts"], small_adata.X.toarray())
+    close(adata)
+    assert not layer
+
+
+def test_files_of_old_versions_are_opened_in_the_way_of_anndata(stored, small_adata):
+    with h5py.File(stored, "a") as file:
+        del file.attrs["encoding-type"]
+    adata = read_h5ad(stored)
+    assert adata.isbacked
     np.testing.assert_array_equal(adata.X[:].toarray(), small_adata.X.toarray())
-    adata.file.close()
+    close(adata)
+    assert not adata.file.is_open
 
 
 def test_a_missing_file_names_the_remedy(tmp_path):

@@ -18,6 +18,7 @@ from fimp.analysis.token_names import token_names
 from fimp.analysis.type_pairs import TypePairSums
 from fimp.analysis.units import SUBJECT_COLUMNS, Units, cell_units, cut_in_two, read_column, subject_units, two_of
 from fimp.data.columns import Coded, encode, listed
+from fimp.data.disk_matrix import column_sums
 from fimp.errors import FIMPError
 from fimp.estimators import CellModel, ExpressionModel, GraphModel, ImageModel, NodeModel, RecordingModel
 
@@ -145,7 +146,7 @@ def attention_study(model: GraphModel, source: Any, options: AttentionOptions = 
         sums = ContrastSums(_units(model, task, obs, options), len(names.rows), len(names.columns))
         ledgers.append(Ledger(sums.sums, sums.layer_of))
     if types is not None and len(types[1].names) > 1:
-        frequency = np.bincount(model.data.x.col_indices().numpy(), minlength=len(names.columns))
+        frequency = column_sums(model.data.values, counts=True).astype(np.int64)
         by_type = TypePairSums(types[1], names.rows, names.columns, frequency)
         ledgers.append(Ledger(by_type, by_type.layer_of))
     attention = collect(model, task, names, choice, options.draws, options.layer, ledgers)

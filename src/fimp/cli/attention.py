@@ -98,7 +98,7 @@ def _cells(model: GraphModel, source: Any) -> AnnData | None:
     if not isinstance(model, CellModel) or source is None or isinstance(source, list):
         return None
     with open_source(source) as (adata, _):
-        return adata.to_memory() if adata.isbacked else adata.copy()
+        return adata.to_memory(copy=True)
 
 
 def _found(study: AttentionStudy) -> list[str]:

@@ -25,7 +25,7 @@ def list_() -> None:
 
 @app.command("info")
 def info(
-    file: Annotated[str, typer.Argument(help="An .h5ad file, or a name that `fimp data list` shows.")],
+    file: Annotated[str, typer.Argument(help="An .h5ad file, a .zarr store, or a name that `fimp data list` shows.")],
     layer: Annotated[str | None, typer.Option(help="Layer with the values, X or raw; chosen by default.")] = None,
     spatial_key: Annotated[str, typer.Option(help="Key of the coordinates in obsm.")] = "spatial",
     graph: Annotated[str, typer.Option(help="auto, knn, radius, delaunay or expression.")] = "auto",
@@ -40,8 +40,9 @@ def info(
     import numpy as np
     from rich.console import Console
 
-    from fimp.data.cells import CellOptions, load_cells, to_scipy
+    from fimp.data.cells import CellOptions, load_cells
     from fimp.data.columns import listed
+    from fimp.data.disk_matrix import row_blocks
     from fimp.data.labels import label_candidates
     from fimp.data.reading import open_source
 
@@ -50,8 +51,10 @@ def info(
         data = load_cells(adata, options, name=name)
         labels = [f"{column} ({count})" for column, count in label_candidates(adata.obs).items()]
         of_genes = f" of {adata.n_vars:,}" if adata.n_vars > len(data.gene_names) else ""
-    values = to_scipy(data.x)
+    values = data.values
     per_cell = np.diff(values.indptr)
+    ends = np.array([(block.data.min(), block.data.max()) for _, block in row_blocks(values) if block.nnz])
+    least, most = ends[:, 0].min(), ends[:, 1].max()
     degree = np.bincount(data.edge_index[1].numpy(), minlength=data.num_nodes)
     where = "none" if data.pos is None else f"{data.pos.size(1)}-D"
     sections = "one"
@@ -64,7 +67,7 @@ def info(
         f"{data.name}",
         f"  cells            {data.num_nodes:,} ({int((per_cell == 0).sum()):,} without any value)",
         f"  genes            {values.shape[1]:,}{of_genes}",
-        f"  values           {values.nnz:,} not zero, {values.data.min():.4g} to {values.data.max():.4g}",
+        f"  values           {values.nnz:,} not zero, {least:.4g} to {most:.4g}",
         f"  genes per cell   {middle:.0f} (5 % to 95 %: {low:.0f} to {high:.0f})",
         f"  coordinates      {where}",
         f"  sections         {sections}",

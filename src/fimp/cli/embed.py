@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -25,29 +26,35 @@ def embed(
     data: Annotated[
         str,
         typer.Option(
-            help="What such a run reads: an .h5ad file, a table or folder of images, a folder of recordings, a graph, "
-            "or a name."
+            help="What such a run reads: an .h5ad file or .zarr store, a table or folder of images, a folder of "
+            "recordings, a graph, or a name."
         ),
     ],
-    out: Annotated[Path, typer.Option(help="File to write, .h5ad, or .npz unless it is cells; it must not exist.")],
+    out: Annotated[
+        Path, typer.Option(help="File to write: .h5ad, .zarr if it is cells, .npz if not; it must not exist.")
+    ],
 ) -> None:
     """Embed cells, images, recordings or nodes with a trained model; labels are not needed.
 
-    Of cells, writes the file's AnnData with obsm["X_fimp"] added and, for a model of cell types,
+    Of cells, writes a copy of the file with obsm["X_fimp"] added and, for a model of cell types,
     obs["fimp_prediction"]. Of images and nodes, writes an AnnData with these two, or an .npz file with arrays
     embedding, prediction and, of images, path. Of recordings, a row is a region during a window: the AnnData has
     obsm["X_fimp"] and, as obs, recording, subject, start (its first volume) and region; the .npz file has embedding
     [windows, regions, width], recording, subject and start of each window, and region.
     """
+    from fimp.data.annotated import check_annotated
     from fimp.estimators import CellModel, ImageModel, NodeModel, RecordingModel, estimator_of, load
 
-    endings = (".h5ad",) if issubclass(estimator_of(run), CellModel) else (".h5ad", ".npz")
+    cells = issubclass(estimator_of(run), CellModel)
+    endings = (".h5ad", ".zarr") if cells else (".h5ad", ".npz")
     if out.suffix not in endings:
         raise FIMPError(f"--out: {out} does not end in {' or '.join(endings)}; name such a file")
     if out.exists():
         raise FIMPError(f"--out: {out} exists; name a new file or remove it")
     if not out.parent.is_dir():
         raise FIMPError(f"--out: {out.parent} is no folder; make it first")
+    if cells:
+        check_annotated(data, out)
     model = load(run, data)
     if isinstance(model, ImageModel):
         said = embed_images(model, data, out)
@@ -65,20 +72,17 @@ def embed(
 
 def embed_cells(model: CellModel, data: str, out: Path) -> str:
     """Write an AnnData with the model's embedding, and its prediction of cell types; says what was written."""
-    from fimp.data.reading import open_source
+    import pandas as pd
+
+    from fimp.data.annotated import write_annotated
     from fimp.estimators import CellTypeModel
 
-    with open_source(data) as (adata, _):
-        adata = adata.to_memory() if adata.isbacked else adata.copy()
-    adata.obsm["X_fimp"] = model.embed()
-    added = ['obsm["X_fimp"]']
+    obsm, obs, added = {"X_fimp": model.embed()}, {}, ['obsm["X_fimp"]']
     if isinstance(model, CellTypeModel):
-        import pandas as pd
-
-        adata.obs["fimp_prediction"] = pd.Categorical(model.predict(), categories=model.classes)
+        obs["fimp_prediction"] = pd.Categorical(model.predict(), categories=model.classes)
         added.append('obs["fimp_prediction"]')
-    write_whole(out, adata.write_h5ad)
-    return f"{adata.n_obs:,} cells; added {' and '.join(added)}"
+    write_whole(out, lambda path: write_annotated(data, path, obsm, obs))
+    return f"{model.data.num_nodes:,} cells; added {' and '.join(added)}"
 
 
 def embed_images(model: ImageModel, data: str, out: Path) -> str:
@@ -164,8 +168,8 @@ def write_arrays(out: Path, **arrays: NDArray) -> None:
     write_whole(out, write)
 
 
-def write_whole(out: Path, write: Callable[[Path], None]) -> None:
-    """Let ``write`` write a file whole or not at all."""
+def write_whole(out: Path, write: Callable[[Path], object]) -> None:
+    """Let ``write`` write a file, or a folder, whole or not at all."""
     temporary = out.with_name(f".{out.name}.{os.getpid()}{out.suffix}")
     try:
         write(temporary)
@@ -173,4 +177,6 @@ def write_whole(out: Path, write: Callable[[Path], None]) -> None:
     except OSError as error:
         raise FIMPError(f"--out: {out} cannot be written ({error}); name another place") from error
     finally:
+        if temporary.is_dir():
+            shutil.rmtree(temporary)
         temporary.unlink(missing_ok=True)

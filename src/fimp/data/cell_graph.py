@@ -12,6 +12,8 @@ from scipy import sparse
 from torch import Tensor
 from torch_geometric.data import Data
 
+from fimp.data.disk_matrix import DiskMatrix, Values
+
 
 @dataclass(frozen=True)
 class CellReference:
@@ -77,6 +79,11 @@ class CellGraph(Data):  # type: ignore[misc]
         return self._optional("classes")
 
     @property
+    def values(self) -> Values:
+        """Values ``[N, G]``, sharing memory with ``x``, or on disk."""
+        return cell_values(self)
+
+    @property
     def reference(self) -> CellReference:
         """What a model trained on this graph needs to read other cells: ``load_cells(..., reference=)``."""
         classes = self.classes
@@ -95,6 +102,11 @@ def to_torch(values: sparse.csr_matrix) -> Tensor:
             size=values.shape,
             check_invariants=False,
         )
+
+
+def cell_values(data: Data) -> Values:
+    """Values ``[N, G]`` of a graph of cells, sharing memory with ``x``, or on disk."""
+    return data.x if isinstance(data.x, DiskMatrix) else to_scipy(data.x)
 
 
 def to_scipy(x: Tensor) -> sparse.csr_matrix:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import sparse
 
 from fimp.data import graphs
 from fimp.data.cell_graph import CellGraph, CellReference, to_scipy, to_torch
-from fimp.data.genes import most_variable
+from fimp.data.disk_matrix import DiskMatrix, Values, take_rows
+from fimp.data.genes import most_variable, take_genes
 from fimp.data.joining import join_cells, stems
 from fimp.data.labels import classes_of, known_classes
 from fimp.data.matrix import median_total, normalize_counts, silence
@@ -43,9 +43,9 @@ def load_cells(
     Parameters
     ----------
     source
-        An AnnData, the path of an .h5ad file, the name of a dataset, or a list of these. In a list every file
-        is a section, named by its stem (``stem/section`` where the file has sections inside), and genes are
-        joined by name: the shared ones, in the order of the first file, are all that is known of a cell.
+        An AnnData, the path of an .h5ad file or a .zarr store, the name of a dataset, or a list of these. In a list
+        every file is a section, named by its stem (``stem/section`` where the file has sections inside), and genes
+        are joined by name: the shared ones, in the order of the first file, are all that is known of a cell.
     options
         Matrix, graph, crop, genes, sections and labels.
     name
@@ -64,7 +64,8 @@ def load_cells(
     CellGraph
         A ``torch_geometric.data.Data`` with
 
-        - ``x``: values, sparse CSR ``[N, G]`` float32 (log1p of normalised counts, or continuous)
+        - ``x``: values, sparse CSR ``[N, G]`` float32 (log1p of normalised counts, or continuous), or a
+          :class:`fimp.data.disk_matrix.DiskMatrix` of the same where they stay on disk
         - ``scale``: factor of each cell's counts before log1p ``[N]`` float64, or None where values are not counts
         - ``target_total``: total that counts are scaled to, the median of the cells outside test sections, or None
         - ``edge_index``: ``[2, E]``, source in row 0; no edge crosses sections
@@ -80,6 +81,15 @@ def load_cells(
     ------
     FIMPError
         For anything in the files that cannot be used.
+
+    Notes
+    -----
+    A matrix in a file (of a path, or of an AnnData in backed mode) that would take more memory than
+    :func:`fimp.data.memory.memory_budget` allows is never loaded. Its rows are read once, block by block, and what the
+    model is to see of them is written to a temporary file, from which rows are read when a batch needs them. Memory
+    then holds tables, coordinates and edges of all cells, the total, scale and place in the file of each, and a block
+    of some 2**20 values. All results are the same to the digit. A graph from expression is the exception: it loads the
+    values of one section at a time.
     """
     several = isinstance(source, (list, tuple))
     sources: list[AnnData | str | Path] = list(source) if isinstance(source, (list, tuple)) else [source]
@@ -134,7 +144,7 @@ def _new(
     held_out = held_out_cells(cells.section, options.test_section, name)
     check_size(len(cells.index), name)
     # Nothing is learned from test sections: neither a total, nor which genes vary.
-    seen = cells.values if held_out is None else cells.values[~held_out]
+    seen = cells.values if held_out is None else take_rows(cells.values, np.flatnonzero(~held_out))
     if seen.nnz == 0:
         which = "cropped cells" if held_out is None else "cells outside the test sections"
         raise FIMPError(f"{name}: every value of the {which} is zero; use a larger --fraction or other sections")
@@ -146,12 +156,12 @@ def _new(
         test = ", ".join(dict.fromkeys(options.test_section))
         notes.append(f"test sections: {test}; {int(held_out.sum()):,} of {len(held_out):,} cells")
     # Counts were scaled by the totals over all genes: a vocabulary does not change a value.
-    candidates = values if held_out is None else values[~held_out]
-    kept = allowed[most_variable(candidates[:, allowed], options.genes)]
+    candidates = values if len(allowed) == len(cells.genes) else take_genes(values, allowed)
+    kept = allowed[most_variable(candidates, options.genes, None if held_out is None else np.flatnonzero(~held_out))]
     if len(kept) < len(allowed):
         notes.append(f"genes: kept the {len(kept):,} most variable of {len(allowed):,}")
     if len(kept) < len(cells.genes):
-        values, genes = values[:, kept].tocsr(), [cells.genes[index] for index in kept]
+        values, genes = take_genes(values, kept), [cells.genes[index] for index in kept]
         cells = replace(cells, genes=genes)
     y = classes = None
     if cells.label is not None:
@@ -172,9 +182,7 @@ def _known(cells: Cells, options: CellOptions, reference: CellReference) -> Cell
     return _graph(cells, options, values, scale, reference.target_total, notes, y=y, classes=classes)
 
 
-def _normalised(
-    cells: Cells, target: float | None, total: str
-) -> tuple[sparse.csr_matrix, NDArray[np.float64] | None, list[str]]:
+def _normalised(cells: Cells, target: float | None, total: str) -> tuple[Values, NDArray[np.float64] | None, list[str]]:
     if target is None:
         note = f"{cells.source}: not raw counts; used as they are, without normalisation or log1p"
         return cells.values, None, [note]
@@ -185,7 +193,7 @@ def _normalised(
 def _graph(
     cells: Cells,
     options: CellOptions,
-    values: sparse.csr_matrix,
+    values: Values,
     scale: NDArray[np.float64] | None,
     target: float | None,
     notes: list[str],
@@ -197,6 +205,8 @@ def _graph(
     edge_index, how = neighbor_edges(cells, values, options)
     if repeated := _repeated(cells):
         how.append(f"{repeated} cells lie exactly where another cell lies; check for cells listed twice")
+    if isinstance(values, DiskMatrix):
+        how.append(f"values: {values.nnz:,}, more than memory is meant to hold (FIMP_MEMORY_BUDGET); they stay on disk")
     arrays = {
         "scale": scale,
         "pos": cells.positions,
@@ -206,7 +216,7 @@ def _graph(
         "cell_index": cells.index,
     }
     return CellGraph(
-        x=to_torch(values),
+        x=values if isinstance(values, DiskMatrix) else to_torch(values),
         edge_index=edge_index,
         **{key: None if array is None else torch.from_numpy(array) for key, array in arrays.items()},
         target_total=target,
@@ -229,4 +239,6 @@ def _repeated(cells: Cells) -> int:
 
 def _crop_space(cells: Cells) -> NDArray[np.floating]:
     """Where 'contiguous' is measured: coordinates, or the first principal components of expression."""
-    return graphs.principal_components(cells.values, 10) if cells.positions is None else cells.positions
+    if cells.positions is not None:
+        return cells.positions
+    return graphs.principal_components(cells.values[np.arange(len(cells.index))], 10)

@@ -11,35 +11,40 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from fimp.data.columns import listed
+from fimp.data.disk_matrix import Values, column_sums, map_rows, row_blocks
 from fimp.errors import FIMPError
 
 _ENSEMBL_VERSION = re.compile(r"^(ENS[A-Z]*G\d+)\.\d+$", re.IGNORECASE)
 
 
-def most_variable(values: sparse.csr_matrix, count: int) -> NDArray[np.int64]:
+def most_variable(values: Values, count: int, cells: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
     """The genes whose values vary most, in the order of the columns.
 
     Parameters
     ----------
     values
-        Values of the cells that decide, CSR ``[n, G]``.
+        Values ``[N, G]``.
     count
         Number of genes wanted; all are returned where there are no more.
+    cells
+        The cells that decide ``[n]``; all by default.
 
     Returns
     -------
     ndarray
         Sorted columns. Of equal variances the first win, but genes without any value come last.
     """
-    cells, genes = values.shape
+    number, genes = values.shape[0] if cells is None else len(cells), values.shape[1]
     if genes <= count:
         return np.arange(genes)
-    data, column = values.data.astype(np.float64), values.indices
-    expressed = np.bincount(column, minlength=genes)
-    mean = np.bincount(column, weights=data, minlength=genes) / cells
+    expressed = column_sums(values, cells, counts=True)
+    mean = column_sums(values, cells) / number
     # In two passes: the difference of two sums would lose small variances of large values.
-    spread = np.bincount(column, weights=(data - mean[column]) ** 2, minlength=genes)
-    variance = (spread + (cells - expressed) * mean**2) / cells
+    spread = np.zeros(genes)
+    for _, block in row_blocks(values, cells):
+        off = block.data.astype(np.float64) - mean[block.indices]
+        spread += np.bincount(block.indices, weights=off**2, minlength=genes)
+    variance = (spread + (number - expressed) * mean**2) / number
     order = np.lexsort((expressed == 0, -variance))
     return np.sort(order[:count])
 
@@ -120,13 +125,18 @@ def match_genes(have: Sequence[str], wanted: Sequence[str], name: str) -> tuple[
     return found, notes
 
 
-def take_genes(values: sparse.csr_matrix, columns: NDArray[np.int64]) -> sparse.csr_matrix:
-    """Columns of a matrix, CSR ``[N, len(columns)]``; zeros for column -1."""
-    empty = sparse.csr_matrix((values.shape[0], 1), dtype=values.dtype)
+def take_genes(values: Values, columns: NDArray[np.int64]) -> Values:
+    """Columns of a matrix, ``[N, len(columns)]``, where the values are; zeros for column -1."""
     wanted = np.where(columns < 0, values.shape[1], columns)
-    taken = sparse.hstack([values, empty], format="csr")[:, wanted].tocsr()
-    taken.sort_indices()
-    return taken
+
+    def take(rows: sparse.csr_matrix, _: slice) -> sparse.csr_matrix:
+        if (columns < 0).any():
+            rows = sparse.hstack([rows, sparse.csr_matrix((rows.shape[0], 1), dtype=rows.dtype)], format="csr")
+        taken = rows[:, wanted].tocsr()
+        taken.sort_indices()
+        return taken
+
+    return map_rows(values, take, len(columns))
 
 
 def _alike(have: Sequence[str], wanted: Sequence[str], found: NDArray[np.int64]) -> dict[int, int]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fimp.errors import FIMPError
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def read_h5ad(path: str | Path) -> AnnData:
-    """Open an .h5ad file, leaving its main matrix on disk.
+    """Open an .h5ad file, leaving its matrices on disk.
 
     Parameters
     ----------
@@ -23,7 +24,8 @@ def read_h5ad(path: str | Path) -> AnnData:
     Returns
     -------
     AnnData
-        In backed mode: ``X`` stays on disk until it is read in blocks.
+        ``X``, ``raw.X`` and layers are HDF5 datasets, or anndata's view of sparse ones: they stay on disk until they
+        are read. :func:`close` closes the file.
 
     Raises
     ------
@@ -53,7 +55,7 @@ def read_h5ad(path: str | Path) -> AnnData:
             if not any(key in file for key in ("X", "layers", "raw")):
                 missing.insert(0, "X")
     except OSError as error:
-        raise FIMPError(f"{path}: cannot be opened ({_short(error)}); it may be truncated: copy it again") from error
+        raise FIMPError(f"{path}: cannot be opened ({short(error)}); it may be truncated: copy it again") from error
     if missing:
         raise FIMPError(
             f"{path}: HDF5, but no AnnData: {', '.join(missing)} missing; write it with adata.write_h5ad(path)"
@@ -62,14 +64,50 @@ def read_h5ad(path: str | Path) -> AnnData:
         with warnings.catch_warnings():
             # Repeated gene names are an error of ours, repeated cell names and old formats are none.
             warnings.simplefilter("ignore")
+            file = h5py.File(path, "r")
+            if "encoding-type" in file.attrs:
+                return read_lazily(file)
+            # Written before anndata 0.8, in layouts that anndata itself knows how to open.
+            file.close()
             return anndata.read_h5ad(path, backed="r")
     # Damage inside the file surfaces as whatever h5py, anndata or pandas stumble over first.
     except Exception as error:
         raise FIMPError(
-            f"{path}: cannot be read as AnnData ({_short(error)}); it may be damaged: write or copy it again"
+            f"{path}: cannot be read as AnnData ({short(error)}); it may be damaged: write or copy it again"
         ) from error
 
 
-def _short(error: Exception) -> str:
+def read_lazily(group: Any) -> AnnData:
+    """An AnnData of an open HDF5 file or zarr group, whose matrices ``X``, ``raw.X`` and layers stay there."""
+    from anndata.experimental import read_dispatched
+    from anndata.io import sparse_dataset
+
+    def read(load: Callable[[Any], Any], name: str, stored: Any, iospec: Any) -> Any:
+        key, kind = name.strip("/"), iospec.encoding_type
+        if key in ("X", "raw/X") or key.startswith("layers/"):
+            if kind in ("csr_matrix", "csc_matrix"):
+                return sparse_dataset(stored)
+            if kind == "array":
+                return stored
+        return load(stored)
+
+    return read_dispatched(group, read)
+
+
+def close(adata: AnnData) -> None:
+    """Close the file of an AnnData that was read lazily or in backed mode."""
+    if adata.isbacked:
+        adata.file.close()
+        return
+    matrices = (adata.X, None if adata.raw is None else adata.raw.X, *adata.layers.values())
+    # All are asked before any is closed: they are in one file.
+    files = [getattr(getattr(stored, "group", stored), "file", None) for stored in matrices]
+    for file in files:
+        if file is not None:
+            file.close()
+
+
+def short(error: Exception) -> str:
+    """The kind of an error and the beginning of what it says, on one line."""
     lines = str(error).splitlines()
     return f"{type(error).__name__}: {lines[0][:120]}" if lines else type(error).__name__

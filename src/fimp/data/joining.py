@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from fimp.data.columns import Coded, join_columns
+from fimp.data.disk_matrix import Values, stack_rows
 from fimp.data.genes import shared_genes, take_genes
 from fimp.data.reading import Cells
 from fimp.errors import FIMPError
@@ -75,7 +76,7 @@ def join_cells(parts: Sequence[Cells], graph: str) -> Cells:
     return Cells(
         name=" + ".join(part.stem for part in parts),
         stem="",
-        values=sparse.vstack(aligned, format="csr"),
+        values=stack_rows(aligned),
         total=_concatenated(totals),
         is_counts=first.is_counts,
         source=", ".join(dict.fromkeys(part.source for part in parts)),
@@ -89,7 +90,7 @@ def join_cells(parts: Sequence[Cells], graph: str) -> Cells:
     )
 
 
-def _aligned(part: Cells, genes: list[str]) -> sparse.csr_matrix:
+def _aligned(part: Cells, genes: list[str]) -> Values:
     column = {gene: index for index, gene in enumerate(part.genes)}
     return take_genes(part.values, np.array([column[gene] for gene in genes], dtype=np.int64))
 

@@ -8,9 +8,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import sparse
 from torch import Tensor
 
+from fimp.data.disk_matrix import Values
 from fimp.data.hashing import hash_uniform
 
 #: ``epoch`` of the fixed draw that validation and test use.
@@ -99,8 +99,8 @@ class TokenSampler:
     Parameters
     ----------
     values
-        Values of all cells, CSR ``[N, G]`` without stored zeros (log1p of normalised counts, or
-        continuous).
+        Values of all cells ``[N, G]`` without stored zeros (log1p of normalised counts, or continuous). Of those on
+        disk, the rows of the cells of a draw are read.
     masking
         How to draw.
     seed
@@ -114,7 +114,7 @@ class TokenSampler:
 
     def __init__(
         self,
-        values: sparse.csr_matrix,
+        values: Values,
         masking: Masking,
         seed: int,
         scale: NDArray[np.floating] | None = None,
@@ -255,11 +255,10 @@ class TokenSampler:
         self, cells: NDArray[np.int64], epoch: NDArray[np.int64], limit: int
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]:
         """Up to ``limit`` nonzero genes per cell: row, gene, value and random rank within the row."""
-        start, stop = self.values.indptr[cells], self.values.indptr[cells + 1]
-        counts = (stop - start).astype(np.int64)
-        row = np.repeat(np.arange(len(cells)), counts)
-        entry = np.arange(counts.sum()) + np.repeat(start - (np.cumsum(counts) - counts), counts)
-        gene = self.values.indices[entry].astype(np.int64)
+        chosen = self.values[cells]
+        counts = np.diff(chosen.indptr).astype(np.int64)
+        row, entry = np.repeat(np.arange(len(cells)), counts), np.arange(chosen.nnz)
+        gene = chosen.indices.astype(np.int64)
         key = hash_uniform(self.seed, 0, epoch[row], cells[row], gene)
         # Sorting only keys that are likely small enough spares most of the work in cells of thousands of
         # genes; a cell where too few passed (all but never) is taken whole.
@@ -270,7 +269,7 @@ class TokenSampler:
         row, gene, key, entry = row[keep], gene[keep], key[keep], entry[keep]
         row, gene, entry, rank = _ranked(row, gene, entry, key, len(cells))
         keep = rank < limit
-        return row[keep], gene[keep], self.values.data[entry[keep]].astype(np.float32), rank[keep]
+        return row[keep], gene[keep], chosen.data[entry[keep]].astype(np.float32), rank[keep]
 
     def _unexpressed(
         self, cells: NDArray[np.int64], epoch: NDArray[np.int64], limit: int

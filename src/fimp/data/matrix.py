@@ -9,13 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from fimp.data.disk_matrix import Values, map_rows, row_blocks, row_sums
+from fimp.data.stored import read_stored
 from fimp.errors import FIMPError
 
 if TYPE_CHECKING:
     from anndata import AnnData
-
-#: Dense matrices are turned into sparse ones in blocks of this many elements.
-_BLOCK = 2**24
 
 
 @dataclass(frozen=True)
@@ -25,7 +24,8 @@ class Matrix:
     Attributes
     ----------
     values
-        CSR ``[N, G]`` float32 without stored zeros: counts, or continuous values.
+        ``[N, G]`` float32 without stored zeros, CSR or on disk (:func:`fimp.data.stored.read_stored`): counts, or
+        continuous values.
     is_counts
         Whether they are raw counts (non-negative integers).
     source
@@ -34,10 +34,37 @@ class Matrix:
         What a user should know about the choice.
     """
 
-    values: sparse.csr_matrix
+    values: Values
     is_counts: bool
     source: str
     notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A matrix, and what one pass over it says: values that are not finite, the least, and whether all are whole."""
+
+    values: Values
+    bad: int
+    first_bad: int
+    low: float
+    whole: bool
+
+    @classmethod
+    def of(cls, values: Values) -> _Read:
+        bad, first_bad, low, whole = 0, -1, np.inf, True
+        for rows, block in row_blocks(values):
+            wrong = np.flatnonzero(~np.isfinite(block.data))
+            if len(wrong) and not bad:
+                first_bad = rows.start + int(np.searchsorted(block.indptr, wrong[0], side="right") - 1)
+            bad += len(wrong)
+            low = float(np.minimum(low, block.data.min(initial=np.inf)))
+            whole = whole and bool(np.all(block.data == np.rint(block.data)))
+        return cls(values, bad, first_bad, low, whole)
+
+    @property
+    def is_counts(self) -> bool:
+        return self.values.nnz > 0 and self.low >= 0 and self.whole
 
 
 def read_matrix(adata: AnnData, layer: str | None, name: str, *, prefer_counts: bool = True) -> Matrix:
@@ -63,18 +90,17 @@ def read_matrix(adata: AnnData, layer: str | None, name: str, *, prefer_counts: 
             have = f"name a layer with --layer ({', '.join(adata.layers)})" if adata.layers else "store a matrix there"
             raise FIMPError(f"{name}: X is empty; {have}")
         return _checked(_stored(adata, layer, name), layer_name(layer), name, f"X is empty: used {layer_name(layer)}")
-    values = _stored(adata, "X", name)
-    if _is_counts(values):
-        return _checked(values, "X", name)
+    read = _stored(adata, "X", name)
+    if read.is_counts:
+        return _checked(read, "X", name)
     if prefer_counts and "counts" in adata.layers:
         counts = _stored(adata, "counts", name)
-        if _is_counts(counts):
+        if counts.is_counts:
             return _checked(counts, layer_name("counts"), name, "X is not raw counts: used layers['counts']")
-    negative = values.nnz > 0 and values.data.min() < 0 and not _all_integers(values)
-    if negative and adata.raw is not None:
+    if read.low < 0 and not read.whole and adata.raw is not None:
         raw = _stored(adata, "raw", name)
         return _checked(raw, "raw", name, "X has negative values (scaled data): used raw")
-    return _checked(values, "X", name)
+    return _checked(read, "X", name)
 
 
 def layer_name(layer: str) -> str:
@@ -82,7 +108,7 @@ def layer_name(layer: str) -> str:
     return layer if layer in ("X", "raw") else f"layers['{layer}']"
 
 
-def _stored(adata: AnnData, layer: str, name: str) -> sparse.csr_matrix:
+def _stored(adata: AnnData, layer: str, name: str) -> _Read:
     if layer == "X":
         stored = _main(adata, name)
         if stored is None:
@@ -90,7 +116,7 @@ def _stored(adata: AnnData, layer: str, name: str) -> sparse.csr_matrix:
     elif layer == "raw":
         if adata.raw is None:
             raise FIMPError(f"{name}: has no raw; drop --layer raw or set adata.raw")
-        return _raw(adata, name)
+        return _Read.of(_raw(adata, name))
     elif layer in adata.layers:
         stored = adata.layers[layer]
     else:
@@ -101,7 +127,7 @@ def _stored(adata: AnnData, layer: str, name: str) -> sparse.csr_matrix:
             f"{name}: {layer_name(layer)} has shape {list(stored.shape)}, wanted {list(adata.shape)}; "
             "the file may be damaged: write or copy it again"
         )
-    return to_csr(stored, name)
+    return _Read.of(read_stored(stored, name))
 
 
 def _main(adata: AnnData, name: str) -> Any:
@@ -113,7 +139,7 @@ def _main(adata: AnnData, name: str) -> Any:
         raise FIMPError(f"{name}: X cannot be read ({error}); the file may be damaged: copy it again") from error
 
 
-def _raw(adata: AnnData, name: str) -> sparse.csr_matrix:
+def _raw(adata: AnnData, name: str) -> Values:
     """The columns of ``raw`` that are genes of the AnnData, in its order."""
     duplicated = adata.raw.var_names[adata.raw.var_names.duplicated()]
     if len(duplicated):
@@ -128,100 +154,32 @@ def _raw(adata: AnnData, name: str) -> sparse.csr_matrix:
             f"{name}: raw lacks {int((position < 0).sum())} genes of var (first: {missing}); "
             "rename the genes of one of them, or choose --layer X"
         )
-    return to_csr(adata.raw.X, name)[:, position].tocsr()
+    return map_rows(read_stored(adata.raw.X, name), lambda rows, _: rows[:, position].tocsr(), len(position))
 
 
-def to_csr(stored: Any, name: str) -> sparse.csr_matrix:
-    """CSR float32 copy of a dense, sparse or backed matrix, without ever holding it dense as a whole.
-
-    Parameters
-    ----------
-    stored
-        Matrix ``[N, G]``, as AnnData gives it.
-    name
-        Name of the data, for messages.
-
-    Raises
-    ------
-    FIMPError
-        If it cannot be read, is damaged, or holds no real numbers.
-    """
-    try:
-        if hasattr(stored, "to_memory"):
-            stored = stored.to_memory()
-        if np.dtype(stored.dtype).kind == "c":
-            raise TypeError("complex numbers")
-        # What overflows becomes infinite, and is refused as such.
-        with np.errstate(over="ignore"):
-            if sparse.issparse(stored):
-                _check_indices(stored, name)
-                out = sparse.csr_matrix(stored, dtype=np.float32, copy=True)
-            else:
-                rows = max(1, _BLOCK // max(1, stored.shape[1]))
-                blocks = [
-                    sparse.csr_matrix(np.asarray(stored[start : start + rows]), dtype=np.float32)
-                    for start in range(0, stored.shape[0], rows)
-                ]
-                out = sparse.csr_matrix(sparse.vstack(blocks, format="csr"))
-    except FIMPError:
-        raise
-    except (OSError, KeyError, RuntimeError) as error:
+def _checked(read: _Read, source: str, name: str, *notes: str) -> Matrix:
+    if read.bad:
         raise FIMPError(
-            f"{name}: its matrix cannot be read ({error}); the file may be damaged: copy it again"
-        ) from error
-    except (TypeError, ValueError) as error:
-        raise FIMPError(f"{name}: its matrix is not numeric ({error}); store numbers") from error
-    out.sum_duplicates()
-    out.eliminate_zeros()
-    out.sort_indices()
-    return out
-
-
-def _check_indices(stored: Any, name: str) -> None:
-    """Refuse indices that point outside: SciPy's compiled code would follow them."""
-    if not hasattr(stored, "check_format"):
-        return
-    try:
-        stored.check_format(full_check=True)
-    except ValueError as error:
-        raise FIMPError(f"{name}: its matrix is damaged ({error}); write or copy the file again") from error
-
-
-def _all_integers(values: sparse.csr_matrix) -> bool:
-    return bool(np.all(values.data == np.rint(values.data)))
-
-
-def _is_counts(values: sparse.csr_matrix) -> bool:
-    return values.nnz > 0 and bool(values.data.min() >= 0) and _all_integers(values)
-
-
-def _checked(values: sparse.csr_matrix, source: str, name: str, *notes: str) -> Matrix:
-    bad = ~np.isfinite(values.data)
-    if bad.any():
-        row = int(np.searchsorted(values.indptr, np.flatnonzero(bad)[0], side="right") - 1)
-        raise FIMPError(
-            f"{name}: {source} has {int(bad.sum())} NaN or infinite values (first in cell {row}); "
+            f"{name}: {source} has {read.bad} NaN or infinite values (first in cell {read.first_bad}); "
             "remove or replace them"
         )
-    if values.nnz == 0:
+    if read.values.nnz == 0:
         raise FIMPError(f"{name}: {source} is zero everywhere; choose another matrix with --layer")
-    if values.data.min() < 0 and _all_integers(values):
+    if read.low < 0 and read.whole:
         raise FIMPError(
-            f"{name}: {source} has negative counts (lowest {values.data.min():g}); "
+            f"{name}: {source} has negative counts (lowest {read.low:g}); "
             "repair them or choose another matrix with --layer"
         )
-    return Matrix(values, _is_counts(values), source, notes)
+    return Matrix(read.values, read.is_counts, source, notes)
 
 
-def median_total(counts: sparse.csr_matrix) -> float:
+def median_total(counts: Values) -> float:
     """Median total count of the cells that have any; 0 where none has."""
-    total = np.asarray(counts.sum(axis=1), dtype=np.float64).ravel()
+    total = row_sums(counts)
     return float(np.median(total[total > 0])) if (total > 0).any() else 0.0
 
 
-def silence(
-    counts: sparse.csr_matrix, least: int, total: NDArray[np.float64] | None = None
-) -> tuple[sparse.csr_matrix, int]:
+def silence(counts: Values, least: int, total: NDArray[np.float64] | None = None) -> tuple[Values, int]:
     """Take away the counts of cells that have too few.
 
     What is left of a nearly empty cell, scaled to the total of a usual one, is large and means nothing: of a spot of 2
@@ -230,7 +188,7 @@ def silence(
     Parameters
     ----------
     counts
-        CSR ``[N, G]``.
+        ``[N, G]``.
     least
         Fewest counts of a cell that keeps them.
     total
@@ -242,25 +200,29 @@ def silence(
         The counts, and the number of cells that had some and have none now.
     """
     if total is None:
-        total = np.asarray(counts.sum(axis=1), dtype=np.float64).ravel()
+        total = row_sums(counts)
     few = (total > 0) & (total < least)
     if not few.any():
         return counts, 0
-    out = counts.copy()
-    out.data[np.repeat(few, np.diff(out.indptr))] = 0
-    out.eliminate_zeros()
-    return out, int(few.sum())
+
+    def without(block: sparse.csr_matrix, cells: slice) -> sparse.csr_matrix:
+        out = block.copy()
+        out.data[np.repeat(few[cells], np.diff(out.indptr))] = 0
+        out.eliminate_zeros()
+        return out
+
+    return map_rows(counts, without, counts.shape[1]), int(few.sum())
 
 
 def normalize_counts(
-    counts: sparse.csr_matrix, target: float | None = None, total: NDArray[np.float64] | None = None
-) -> tuple[sparse.csr_matrix, NDArray[np.float64]]:
+    counts: Values, target: float | None = None, total: NDArray[np.float64] | None = None
+) -> tuple[Values, NDArray[np.float64]]:
     """Scale each cell to the same total count and take log1p.
 
     Parameters
     ----------
     counts
-        CSR ``[N, G]``.
+        ``[N, G]``.
     target
         Total to scale to; by default the median total of these cells.
     total
@@ -269,12 +231,16 @@ def normalize_counts(
     Returns
     -------
     tuple
-        The values, CSR ``[N, G]`` float32, and the factor of each cell ``[N]`` (0 for an empty cell).
+        The values, ``[N, G]`` float32, and the factor of each cell ``[N]`` (0 for an empty cell).
     """
     if total is None:
-        total = np.asarray(counts.sum(axis=1), dtype=np.float64).ravel()
+        total = row_sums(counts)
     target = median_total(counts) if target is None else target
     scale = np.divide(target, total, out=np.zeros_like(total), where=total > 0)
-    values = counts.copy()
-    values.data = np.log1p(values.data * np.repeat(scale, np.diff(values.indptr))).astype(np.float32)
-    return values, scale
+
+    def scaled(block: sparse.csr_matrix, cells: slice) -> sparse.csr_matrix:
+        values = block.copy()
+        values.data = np.log1p(values.data * np.repeat(scale[cells], np.diff(values.indptr))).astype(np.float32)
+        return values
+
+    return map_rows(counts, scaled, counts.shape[1]), scale

@@ -7,17 +7,17 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import sparse
 from torch import Tensor
 
 from fimp.data import graphs
 from fimp.data.columns import Coded
+from fimp.data.disk_matrix import Values
 from fimp.data.options import CellOptions
 from fimp.data.reading import Cells
 from fimp.errors import FIMPError
 
 
-def neighbor_edges(cells: Cells, values: sparse.csr_matrix, options: CellOptions) -> tuple[Tensor, list[str]]:
+def neighbor_edges(cells: Cells, values: Values, options: CellOptions) -> tuple[Tensor, list[str]]:
     """Edges ``[2, E]`` of a table of cells, none of which crosses sections, and notes.
 
     Parameters
@@ -25,7 +25,7 @@ def neighbor_edges(cells: Cells, values: sparse.csr_matrix, options: CellOptions
     cells
         The cells.
     values
-        Their values as the model sees them, CSR ``[N, G]``, for a graph from expression.
+        Their values as the model sees them ``[N, G]``, for a graph from expression; a section's are in memory then.
     options
         Kind of graph.
 

@@ -15,12 +15,14 @@ from scipy import sparse
 from fimp.data.cell_graph import CellReference
 from fimp.data.columns import Coded
 from fimp.data.datasets import DATASETS, load_dataset
+from fimp.data.disk_matrix import Values, row_sums, take_rows
 from fimp.data.genes import match_genes, take_genes
-from fimp.data.h5ad import read_h5ad
+from fimp.data.h5ad import close, read_h5ad
 from fimp.data.labels import read_label
 from fimp.data.matrix import Matrix, read_matrix
 from fimp.data.options import CellOptions
 from fimp.data.sections import read_sections
+from fimp.data.zarr_store import is_zarr, read_zarr
 from fimp.errors import FIMPError
 
 if TYPE_CHECKING:
@@ -36,7 +38,7 @@ class Cells:
     name, stem
         Name in messages, and the short one of a section.
     values
-        Counts or continuous values, CSR ``[N, G]``.
+        Counts or continuous values ``[N, G]``, CSR or on disk.
     total
         Total count of each cell ``[N]`` where ``values`` lacks genes that count; else None.
     is_counts, source
@@ -57,7 +59,7 @@ class Cells:
 
     name: str
     stem: str
-    values: sparse.csr_matrix
+    values: Values
     total: NDArray[np.float64] | None
     is_counts: bool
     source: str
@@ -73,7 +75,7 @@ class Cells:
         """Some of the cells."""
         return replace(
             self,
-            values=self.values[rows],
+            values=take_rows(self.values, rows),
             total=None if self.total is None else self.total[rows],
             positions=None if self.positions is None else self.positions[rows],
             adjacency=None if self.adjacency is None else self.adjacency[rows][:, rows],
@@ -85,15 +87,15 @@ class Cells:
 
 @contextmanager
 def open_source(source: AnnData | str | Path) -> Iterator[tuple[AnnData, str]]:
-    """An AnnData and its name: one in memory, the path of an .h5ad file, or the name of a dataset."""
+    """An AnnData and its name: one in memory, the path of an .h5ad file or .zarr store, or the name of a dataset."""
     if isinstance(source, str) and source in DATASETS and not Path(source).exists():
         yield load_dataset(source), source
     elif isinstance(source, (str, Path)):
-        adata = read_h5ad(source)
+        adata = read_zarr(source) if is_zarr(source) else read_h5ad(source)
         try:
             yield adata, str(source)
         finally:
-            adata.file.close()
+            close(adata)
     else:
         yield source, "AnnData"
 
@@ -120,7 +122,7 @@ def read_cells(adata: AnnData, options: CellOptions, name: str, stem: str, refer
     notes += how
     if reference is not None:
         if matrix.is_counts:
-            total = np.asarray(values.sum(axis=1), dtype=np.float64).ravel()
+            total = row_sums(values)
         columns, how = match_genes(genes, reference.gene_names, name)
         values, genes = take_genes(values, columns), list(reference.gene_names)
         notes += how

@@ -8,22 +8,27 @@ from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor
 
+from fimp.data.disk_matrix import Values, row_blocks
 from fimp.data.masking import zero_tokens
 
 #: Edges that are enough to measure how far neighbours agree.
 _EDGES = 65_536
 
 
-def gene_statistics(values: sparse.csr_matrix, tokens: int, zeros: float) -> tuple[Tensor, Tensor, float]:
+def gene_statistics(
+    values: Values, tokens: int, zeros: float, cells: NDArray[np.int64] | None = None
+) -> tuple[Tensor, Tensor, float]:
     """Mean and deviation of each gene among the tokens that training draws.
 
     Parameters
     ----------
     values
-        Values of the training cells, CSR ``[n, G]``.
+        Values ``[N, G]``; of one on disk, some cells are held at a time.
     tokens, zeros
         Most tokens per cell, and the share of them drawn from genes that a cell does not express. Each token
         counts with its probability of being drawn.
+    cells
+        Training cells ``[n]``; all by default.
 
     Returns
     -------
@@ -31,31 +36,40 @@ def gene_statistics(values: sparse.csr_matrix, tokens: int, zeros: float) -> tup
         Means ``[G]``, deviations ``[G]`` and the deviation over all genes. Genes that are seen rarely
         are drawn towards all genes together.
     """
-    genes = values.shape[1]
+    genes, absent = values.shape[1], zero_tokens(tokens, zeros)
     expressed = np.diff(values.indptr).astype(np.float64)
-    absent = zero_tokens(tokens, zeros)
+    expressed = expressed if cells is None else expressed[cells]
     chance = np.minimum(1.0, (tokens - absent) / np.maximum(expressed, 1))
     zero_chance = np.minimum(1.0, absent / np.maximum(genes - expressed, 1))
-    of_entry, gene, value = np.repeat(chance, expressed.astype(int)), values.indices, values.data.astype(np.float64)
-
-    def total(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.bincount(gene, weights=weights, minlength=genes).astype(np.float64)
-
-    # A zero token has the value 0: it adds weight and nothing else.
-    of_zero = zero_chance.sum() - total(np.repeat(zero_chance, expressed.astype(int)))
-    weight = total(of_entry) + of_zero
+    weight, of_zero, value_sum, value_total = np.zeros(genes), np.full(genes, zero_chance.sum()), np.zeros(genes), 0.0
+    for rows, block in row_blocks(values, cells):
+        of_entry, value = _spread_out(chance[rows], block), block.data.astype(np.float64)
+        weight += np.bincount(block.indices, of_entry, minlength=genes)
+        # A zero token has the value 0: it adds weight and nothing else.
+        of_zero -= np.bincount(block.indices, _spread_out(zero_chance[rows], block), minlength=genes)
+        value_sum += np.bincount(block.indices, of_entry * value, minlength=genes)
+        value_total += float((of_entry * value).sum())
+    weight += of_zero
     all_weight = max(float(weight.sum()), 1e-12)
-    overall = float((of_entry * value).sum() / all_weight)
-    mean = (total(of_entry * value) + overall) / (weight + 1.0)
-    spread = total(of_entry * (value - mean[gene]) ** 2) + of_zero * mean**2
+    mean = (value_sum + value_total / all_weight) / (weight + 1.0)
+    spread = np.zeros(genes)
+    for rows, block in row_blocks(values, cells):
+        off = block.data.astype(np.float64) - mean[block.indices]
+        spread += np.bincount(block.indices, _spread_out(chance[rows], block) * off**2, minlength=genes)
+    spread += of_zero * mean**2
     variance = max(float(spread.sum() / all_weight), 1e-6)
     deviation = np.sqrt((spread + 5.0 * variance) / (weight + 5.0))
     as_tensor = [torch.from_numpy(array.astype(np.float32)) for array in (mean, deviation)]
     return as_tensor[0], as_tensor[1], variance**0.5
 
 
+def _spread_out(of_cell: NDArray[np.float64], rows: sparse.csr_matrix) -> NDArray[np.float64]:
+    """A number of each cell ``[n]``, for each of its entries."""
+    return np.repeat(of_cell, np.diff(rows.indptr))
+
+
 def neighbor_agreement(
-    values: sparse.csr_matrix, edge_index: Tensor, nodes: NDArray[np.int64], mean: Tensor, deviation: Tensor
+    values: Values, edge_index: Tensor, nodes: NDArray[np.int64], mean: Tensor, deviation: Tensor
 ) -> float:
     """Correlation of neighbours' values, over the genes that both express and edges between some cells.
 
@@ -65,7 +79,7 @@ def neighbor_agreement(
     Parameters
     ----------
     values
-        Values of all cells, CSR ``[N, G]``.
+        Values of all cells ``[N, G]``.
     edge_index
         ``[2, E]``.
     nodes

@@ -7,6 +7,7 @@ from typing import Any
 from scipy import sparse
 
 from fimp.data.cell_graph import CellGraph, to_torch
+from fimp.data.disk_matrix import DiskMatrix
 from fimp.errors import FIMPError
 
 #: Attributes of a graph besides its values; any may be None.
@@ -28,8 +29,19 @@ _ATTRIBUTES = (
 
 
 def pack(data: CellGraph) -> dict[str, Any]:
-    """Everything in a graph as nested dicts, lists, numbers, strings and tensors."""
+    """Everything in a graph as nested dicts, lists, numbers, strings and tensors.
+
+    Raises
+    ------
+    FIMPError
+        If its values are on disk, which have to be read from their own file again.
+    """
     x = data.x
+    if isinstance(x, DiskMatrix):
+        raise FIMPError(
+            f"{data.name}: its values do not fit memory and cannot be stored with the model; "
+            "make the model from the path of their file"
+        )
     parts = {"crow": x.crow_indices(), "col": x.col_indices(), "values": x.values(), "shape": list(x.shape)}
     return {"x": parts, **{key: data.get(key) for key in _ATTRIBUTES}}
 

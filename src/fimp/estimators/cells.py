@@ -79,9 +79,10 @@ class CellModel(GraphModel):
 
     def save(self, path: str | Path) -> None:
         """Write a folder that :func:`fimp.load` reads: configuration, weights, and cells that had no file."""
+        cells = pack(self.data) if self.config.source is None else None
         super().save(path)
-        if self.config.source is None:
-            save_tree(pack(self.data), Path(path) / DATA)
+        if cells is not None:
+            save_tree(cells, Path(path) / DATA)
 
     def _own_data(self, folder: Path) -> Data:
         if self.config.source is None:

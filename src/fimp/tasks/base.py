@@ -223,7 +223,7 @@ class Task(ABC):
     @property
     def num_features(self) -> int:
         """Numbers that a node comes with."""
-        return int(self.data.x.size(1))
+        return int(self.data.x.shape[1])
 
     def edges(self, choice: ModelChoice) -> Tensor:
         """Edges ``[2, E]`` that a model is given, after its control."""

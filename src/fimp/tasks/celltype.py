@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch_geometric.data import Data
 
-from fimp.data.cells import CellOptions, CellReference, to_scipy
+from fimp.data.cell_graph import cell_values
+from fimp.data.cells import CellOptions, CellReference
 from fimp.data.masking import Masking, TokenSampler
 from fimp.data.splits import split_nodes
 from fimp.data.statistics import gene_statistics
@@ -88,11 +89,11 @@ class CellTypeTask(ClassificationTask):
         if data.y is None:
             raise FIMPError(f"{data.name}: no labels were read; name a column of obs with --label")
         self.data, self.options, self.seed = data, options, seed
-        values = to_scipy(data.x)
+        values = cell_values(data)
         self.sampler = TokenSampler(values, Masking(options.tokens), seed)
         self.split = {} if state else split_nodes(data, options, seed, np.flatnonzero(data.y.numpy() >= 0))
         if state is None:
-            mean, deviation, _ = gene_statistics(values[self.split["train"]], options.tokens, 0.0)
+            mean, deviation, _ = gene_statistics(values, options.tokens, 0.0, self.split["train"])
             state = {"gene_mean": mean, "gene_deviation": deviation}
         super().__init__(len(data.classes), options.class_weights, state)
 

@@ -9,11 +9,12 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import sparse
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from fimp.data.cells import CellOptions, CellReference, to_scipy
+from fimp.data.cell_graph import cell_values
+from fimp.data.cells import CellOptions, CellReference
+from fimp.data.disk_matrix import Values, row_blocks
 from fimp.data.masking import CellTokens, Masking, TokenSampler
 from fimp.data.splits import split_nodes
 from fimp.data.statistics import gene_statistics, neighbor_agreement
@@ -222,7 +223,7 @@ class ExpressionTask(Task):
     ) -> None:
         self.metrics, self.monitor = {"mse": "min", "r2": "max", "r2_gene": "max"}, "r2"
         self.data, self.options, self.seed = data, options, seed
-        values = to_scipy(data.x)
+        values = cell_values(data)
         self.split = {} if state else self._split()
         self._state = state or self._measure(values)
         masking = Masking(options.tokens, options.mask_ratio, options.zeros, self._state["visible_total"])
@@ -233,27 +234,26 @@ class ExpressionTask(Task):
     def _split(self) -> dict[str, NDArray[np.int64]]:
         return split_nodes(self.data, self.options, self.seed)
 
-    def _measure(self, values: sparse.csr_matrix) -> dict[str, Any]:
+    def _measure(self, values: Values) -> dict[str, Any]:
         """What training cells say about genes, neighbours and totals."""
-        options, training = self.options, values[self.split["train"]]
-        mean, gene_deviation, deviation = gene_statistics(training, options.tokens, options.zeros)
+        options, training = self.options, self.split["train"]
+        mean, gene_deviation, deviation = gene_statistics(values, options.tokens, options.zeros, training)
         visible_total = None
         if options.normalize == "visible":
             if self.data.scale is None:
                 raise FIMPError(f"{self.data.name}: --normalize visible needs raw counts; use --normalize total")
-            total = training.copy()
-            total.data = np.expm1(total.data)
+            totals = [np.asarray(block.expm1().sum(axis=1)).ravel() for _, block in row_blocks(values, training)]
             # Visible counts keep the magnitude they have under the usual scaling.
-            visible_total = float(np.median(np.asarray(total.sum(axis=1)))) * (1.0 - options.mask_ratio)
+            visible_total = float(np.median(np.concatenate(totals))) * (1.0 - options.mask_ratio)
             visible_total = max(visible_total, 1.0)
-        agreement = neighbor_agreement(values, self.data.edge_index, self.split["train"], mean, gene_deviation)
+        agreement = neighbor_agreement(values, self.data.edge_index, training, mean, gene_deviation)
         return {
             "agreement": agreement,
             "gene_mean": mean,
             "gene_deviation": gene_deviation,
             "deviation": deviation,
             "visible_total": visible_total,
-            "values": int(training.nnz),
+            "values": int(np.diff(values.indptr)[training].sum()),
         }
 
     def state(self) -> dict[str, Any]:

@@ -28,7 +28,7 @@ def test_blocks_fit_and_hold_every_edge_once(seed, edges, most, loops):
         if not loops:
             assert cost(block.stop - block.start, len(block.sources)) <= most
         assert (np.diff(block.sources) > 0).all()
-        sources = block.sources[block.edge_index[0]]
+        sources = block.sources[block.edge_index[0].numpy()]
         rows += zip(
             sources.tolist(), (block.edge_index[1] + block.start).tolist(), block.edge_weight.tolist(), strict=True
         )

@@ -12,7 +12,8 @@ from fimp.analysis.gene_embedding import gene_embedding
 from fimp.analysis.node_embedding import node_embedding
 from fimp.analysis.report.page import Picture, Section, draw
 from fimp.analysis.report.view import EMBEDDED, View, some
-from fimp.data.cell_graph import to_scipy
+from fimp.data.cell_graph import cell_values
+from fimp.data.disk_matrix import column_sums
 from fimp.errors import FIMPError
 from fimp.tokenizers import GeneTokenizer
 
@@ -48,7 +49,7 @@ def _nodes(view: View) -> Picture | None:
         if classes is None:
             values, shown = (view.recordings.regions.xyz[nodes % task.regions, 1], "y of the region"), "where it lies"
     elif classes is None:
-        total = np.asarray(to_scipy(task.data.x)[nodes].sum(axis=1)).ravel()
+        total = np.asarray(cell_values(task.data)[nodes].sum(axis=1)).ravel()
         values, shown = (total, "sum of the cell's values"), "the sum of their values"
 
     def make() -> tuple[Figure, str]:
@@ -68,12 +69,12 @@ def _gene_names(view: View) -> Picture | None:
         return None
     with torch.no_grad():
         embedding = tokenizer.names(torch.arange(len(names))).numpy()
-    x, labels, classes = to_scipy(view.model.data.x), view.model.data.get("y"), view.class_names
-    panels = [("all cells", np.asarray(x.mean(axis=0)).ravel())]
+    x, labels, classes = cell_values(view.model.data), view.model.data.get("y"), view.class_names
+    panels = [("all cells", column_sums(x) / x.shape[0])]
     if labels is not None and classes is not None:
         count = np.bincount(labels.numpy()[labels.numpy() >= 0], minlength=len(classes))
         frequent = [int(k) for k in np.argsort(-count, kind="stable")[:_PANELS] if count[k]]
-        panels = [(classes[k], np.asarray(x[labels.numpy() == k].mean(axis=0)).ravel()) for k in frequent]
+        panels = [(classes[k], column_sums(x, np.flatnonzero(labels.numpy() == k)) / count[k]) for k in frequent]
 
     def make() -> tuple[Figure, str]:
         figure, how = gene_embedding(embedding, [str(name) for name in names], panels)

@@ -12,11 +12,11 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from fimp.data.memory import free_memory, parse_bytes
 from fimp.errors import FIMPError
 from fimp.ops.attention import check_edges
 from fimp.tokenizers.base import Tokens
 from fimp.train.inference.blocks import locality_order
-from fimp.train.inference.memory import free_memory, parse_bytes
 from fimp.train.inference.partition import Partition
 from fimp.train.inference.passes import Passes
 from fimp.train.inference.rows import RowStore

@@ -1,8 +1,8 @@
 import psutil
 import pytest
 
+from fimp.data.memory import free_memory, memory_budget, parse_bytes
 from fimp.errors import FIMPError
-from fimp.train.inference.memory import free_memory, parse_bytes
 
 
 @pytest.mark.parametrize(
@@ -21,3 +21,13 @@ def test_what_is_no_size_is_named(text):
 
 def test_free_memory_is_some_of_the_memory():
     assert 0 < free_memory() <= psutil.virtual_memory().total
+
+
+def test_the_budget_is_what_the_environment_says_or_half_of_what_is_free(monkeypatch):
+    monkeypatch.setenv("FIMP_MEMORY_BUDGET", "3 MiB")
+    assert memory_budget() == 3 * 2**20
+    monkeypatch.setenv("FIMP_MEMORY_BUDGET", "much")
+    with pytest.raises(FIMPError, match="FIMP_MEMORY_BUDGET: 'much' is no size"):
+        memory_budget()
+    monkeypatch.delenv("FIMP_MEMORY_BUDGET")
+    assert 0 < memory_budget() <= psutil.virtual_memory().total // 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -40,3 +41,18 @@ def free_memory() -> int:
         except (OSError, ValueError):  # not Linux, no such controller, or "max"
             continue
     return max(0, free)
+
+
+def memory_budget() -> int:
+    """Bytes that the values of cells may take: ``FIMP_MEMORY_BUDGET`` where it is set, else half of what is free.
+
+    The variable is a size as :func:`parse_bytes` reads it. It is no option of a run: a machine has it, and no result
+    depends on it.
+
+    Raises
+    ------
+    FIMPError
+        If the variable is no size.
+    """
+    size = os.environ.get("FIMP_MEMORY_BUDGET")
+    return free_memory() // 2 if size is None else parse_bytes(size, "FIMP_MEMORY_BUDGET")
