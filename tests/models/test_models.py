@@ -9,6 +9,7 @@ from fimp.errors import FIMPError
 from fimp.models import known_models, resolve, resolve_all
 from fimp.models.registry import default_reach
 from fimp.tasks import ExpressionTask
+from fimp.train import NeighborSampler
 from fimp.train.loader import sampler_for
 
 #: The last one hears two rings of neighbours.
@@ -158,6 +159,35 @@ def test_a_second_ring_is_heard_where_neighbours_agree_and_nobody_chose():
     assert resolve("fimp-base").for_data(1000, default_reach(0.2)).hyperparameters.reach == 1
     assert resolve("fimp-base").for_data(1000, default_reach(0.8)).hyperparameters.reach == 2
     assert resolve("fimp-base", reach=1).for_data(1000, default_reach(0.8)).hyperparameters.reach == 1
+
+
+def test_nodes_of_which_there_are_few_values_are_isolated_more_often_where_nobody_chose():
+    def isolation(values, isolates=True, **chosen):
+        return resolve("fimp-base", **chosen).for_data(values, isolates=isolates).hyperparameters.decided_isolation
+
+    assert isolation(10**6) == pytest.approx(0.25)
+    assert isolation(100) == pytest.approx(0.75)
+    assert isolation(10**6) < isolation(20_000) < isolation(100)
+    assert isolation(100, isolates=False) == 0.0
+    assert isolation(100, dropout=0.0) == 0.0
+    assert isolation(100, isolation=0.1) == 0.1
+
+
+@pytest.mark.parametrize("reach", [1, 2])
+def test_an_isolated_node_hears_nobody_in_training_and_all_in_evaluation(task, reach):
+    network = task.network(resolve("fimp-base", dim=16, dropout=0.0, isolation=1.0, reach=reach))
+    nodes = np.arange(12)
+    near = NeighborSampler(task.data.edge_index, task.data.num_nodes, [-1, -1]).sample(nodes)
+    alone = NeighborSampler(torch.empty(2, 0, dtype=torch.int64), task.data.num_nodes, [-1, -1]).sample(nodes)
+    torch.nn.init.normal_(network.head.weight)
+
+    def answers(graph):
+        return network(task.inputs(graph.nodes, 0), graph)
+
+    network.train()
+    torch.testing.assert_close(answers(near), answers(alone))
+    network.eval()
+    assert not torch.allclose(answers(near), answers(alone))
 
 
 def test_an_impossible_reach_is_refused(task):

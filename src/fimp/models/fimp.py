@@ -46,6 +46,9 @@ class FIMP(Backbone):
         Whether tokens have names by which the last layer finds them.
     reach
         Rings of neighbours whose sources the last layer hears: 1, or 2 (which takes two layers).
+    isolation
+        Probability that a node hears none of its neighbours in a training step. Few nodes are learned by heart, and
+        what they are known by is their neighbours, who have many more tokens than they have themselves.
 
     Attributes
     ----------
@@ -68,11 +71,12 @@ class FIMP(Backbone):
         edge_dropout: float = 0.1,
         names: bool = False,
         reach: int = 1,
+        isolation: float = 0.0,
     ) -> None:
         super().__init__()
         if reach not in (1, 2):
             raise FIMPError(f"fimp-base: reach={reach}; use 1 or 2")
-        self.out_dim, self.hops, self.reach = dim, layers, min(reach, layers)
+        self.out_dim, self.hops, self.reach, self.isolation = dim, layers, min(reach, layers), isolation
 
         def layer(own: bool, last: bool) -> FIMPLayer:
             return FIMPLayer(
@@ -121,9 +125,17 @@ class FIMP(Backbone):
         Tensor
             ``[seeds, T, D]``.
         """
-        asking, own, edges = self._until_last(cells, sources, queries, graph, names)
+        hearing = self._hearing(cells)
+        asking, own, edges = self._until_last(cells, sources, queries, graph, hearing)
         far = graph.second_ring() if self.reach == 2 else None
+        far = far if far is None or hearing is None else far[:, hearing[far[1]]]
         return self.norm(self.last(asking, sources, edges, own, names, far))
+
+    def _hearing(self, cells: Tensor) -> Tensor | None:
+        """Which nodes hear their neighbours in this step, ``[n]``; None is all."""
+        if not self.training or self.isolation == 0.0:
+            return None
+        return torch.rand(len(cells), device=cells.device) >= self.isolation
 
     @torch.no_grad()
     def attention(
@@ -158,7 +170,7 @@ class FIMP(Backbone):
         tuple
             Edges ``[2, <= chunk]`` and attention ``[<= chunk, T, S]`` to the sources.
         """
-        asking, own, _ = self._until_last(cells, sources, queries, graph, names)
+        asking, own, _ = self._until_last(cells, sources, queries, graph, None)
         for edges in _chunks(loops, chunk):
             mine = Tokens(own.h[edges[1]], own.mask[edges[1]])
             yield edges, self.last.own_attention(asking[edges[1]], mine)[:, :, 1:]
@@ -171,11 +183,12 @@ class FIMP(Backbone):
         sources: Tokens,
         queries: Tokens,
         graph: Subgraph,
-        names: tuple[Tensor, Tensor] | None,
+        hearing: Tensor | None,
     ) -> tuple[Tensor, Tokens, Tensor]:
         """What the last layer takes: queries, the seeds' own tokens, and edges."""
         edges = graph.edge_index
         for layer, (edges, count) in zip(self.summaries, graph.layers(), strict=True):
+            edges = edges if hearing is None else edges[:, hearing[edges[1]]]
             cells = layer(cells[:count], Tokens(cells, torch.ones_like(cells[:, :, 0], dtype=torch.bool)), edges)
         seeds = graph.num_seeds
         mask = torch.cat([torch.ones_like(cells[:, :, 0], dtype=torch.bool), sources.mask[:seeds]], 1)
@@ -194,7 +207,7 @@ def _build(h: Hyperparameters, in_dim: int, names: bool, parts: bool) -> Backbon
     if parts:
         return FIMPRounds(in_dim, h.layers + 1, h.heads, dropout, h.attention_dropout, dropout, h.decided_reach)
     reach = h.decided_reach if names else 1
-    return FIMP(in_dim, h.layers, h.heads, dropout, h.attention_dropout, dropout, names, reach)
+    return FIMP(in_dim, h.layers, h.heads, dropout, h.attention_dropout, dropout, names, reach, h.decided_isolation)
 
 
 register(
