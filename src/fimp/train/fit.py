@@ -193,6 +193,7 @@ def fit(
         folder.mkdir(parents=True, exist_ok=True)
         _train(trainer, module, task, choice, options, last if resume and last.exists() else None, batch_size)
         if options.shard:
+            # Built anew: a network does not change back, and its scores need all of it.
             sharded, module.network = module.network, task.network(choice)
             gather(sharded, module.network, trainer.strategy.root_device)
         _select(trainer, module, best, mode, task, choice, options, start)

@@ -1,8 +1,8 @@
 """Weights, gradients and optimizer states shared out over processes that train together (FSDP, arXiv 2304.11277).
 
-Each process keeps an equal part of every weight, of its gradient, of its moving average and of its optimizer's states. A
-transformer layer's weights are made whole when the layer runs, forward or backward, all others for the forward and for
-the backward pass. Training starts from a whole network and ends with one; checkpoints hold whole weights.
+Each process keeps an equal part of every weight, of its gradient, of its moving average and of its optimizer's states.
+The weights of a transformer layer are made whole while the layer runs, forward or backward, all others for a whole
+forward or backward pass. Training starts from a whole network and ends with one; checkpoints hold whole weights.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ def check_shard(shard: bool) -> None:
     """
     if shard and processes.count() == 1:
         raise FIMPError(
-            "--shard: shares weights out over processes, and there is one; start several with torchrun (docs/scaling.md), "
-            "or leave it out"
+            "--shard: shares weights out over processes, and there is one; start several with torchrun "
+            "(docs/scaling.md), or leave it out"
         )
 
 
@@ -45,7 +45,7 @@ def shard(network: nn.Module, device: torch.device) -> None:
     Parameters
     ----------
     network
-        Whole, on the device; it runs as before, if all processes run it as often as each other.
+        Whole, on the device. It runs as before, if all processes run it equally often, and use the same of its weights.
     device
         Where it is.
     """
@@ -61,7 +61,7 @@ def shard(network: nn.Module, device: torch.device) -> None:
 def _layers(network: nn.Module) -> Iterator[nn.Module]:
     """Layers that run equally often in all processes.
 
-    With ``aggregate="final"`` a layer runs once for every chunk of edges, and processes have different numbers of these.
+    With ``aggregate="final"`` a layer runs once for every chunk of edges, of which processes have different numbers.
     """
     messages = (module for module in network.modules() if isinstance(module, FoundationMessage))
     per_edge = {id(part) for message in messages if message.aggregate == "final" for part in message.modules()}
