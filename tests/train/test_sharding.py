@@ -38,7 +38,7 @@ def scgpt(tmp_path_factory):
 def one(scgpt, tmp_path_factory):
     """Runs of one process with twice the batch, by model."""
     folder = tmp_path_factory.mktemp("one")
-    names = ("fimp-base", scgpt, f"{scgpt},aggregate=final")
+    names = ("mlp", "fimp-base", scgpt, f"{scgpt},aggregate=final")
     return {
         name: (together.train(folder / str(place), name, 2 * BATCH, EPOCHS), folder / str(place))
         for place, name in enumerate(names)
@@ -47,7 +47,7 @@ def one(scgpt, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def names(scgpt):
-    return ["shard:fimp-base", f"shard:{scgpt}", f"shard:{scgpt},aggregate=final", f"cut:uneven:shard:{scgpt}"]
+    return ["shard:mlp", "shard:fimp-base", f"shard:{scgpt},aggregate=final", f"cut:uneven:shard:{scgpt}"]
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def losses(folder):
     return [float(row["train_loss"]) for row in read_metrics(folder / "metrics.csv")]
 
 
-@pytest.mark.parametrize("place", range(4), ids=["fimp-base", "layer", "final", "cut"])
+@pytest.mark.parametrize("place", range(4), ids=["mlp", "fimp-base", "final", "cut"])
 def test_two_processes_that_share_weights_out_train_as_one_with_twice_the_batch(one, two, names, place):
     """Also where the run is killed, and where only one of them computes layers anew in the backward pass."""
     wanted, found, *folders = runs(one, two, names[place])
@@ -80,7 +80,7 @@ def test_two_processes_that_share_weights_out_train_as_one_with_twice_the_batch(
     assert len(losses(folders[0])) == EPOCHS
 
 
-@pytest.mark.parametrize("place", range(4), ids=["fimp-base", "layer", "final", "cut"])
+@pytest.mark.parametrize("place", range(4), ids=["mlp", "fimp-base", "final", "cut"])
 @pytest.mark.parametrize("file", ["last", "best"])
 def test_checkpoints_are_those_of_one_process(one, two, names, place, file):
     *_, alone, shared = runs(one, two, names[place])
@@ -89,7 +89,7 @@ def test_checkpoints_are_those_of_one_process(one, two, names, place, file):
     for part in parts:
         (wanted, kind), (found, same) = (torch.utils._pytree.tree_flatten(tree[part]) for tree in trees)
         assert kind == same
-        assert len(wanted) > 20
+        assert len(wanted) > 10
         for first, second in zip(wanted, found, strict=True):
             if isinstance(first, torch.Tensor):
                 torch.testing.assert_close(first, second, atol=1e-4, rtol=1e-3)
@@ -131,6 +131,7 @@ def group():
 
 @pytest.mark.parametrize(("aggregate", "apart"), [("layer", 3), ("final", 0)])
 @pytest.mark.usefixtures("group")
+@pytest.mark.filterwarnings("ignore:FSDP2-wrapped module")  # as fimp.train.trainer.Quiet does
 def test_layers_are_made_whole_one_by_one_where_they_run_once(aggregate, apart):
     config = StackConfig(dim=8, heads=2, hidden=12, layers=3)
     plain, shared = (FIMPConv(FoundationMessage(TransformerStack(config), aggregate)) for _ in range(2))
