@@ -89,7 +89,7 @@ def test_checkpoints_are_those_of_one_process(one, two, names, place, file):
     for part in parts:
         (wanted, kind), (found, same) = (torch.utils._pytree.tree_flatten(tree[part]) for tree in trees)
         assert kind == same
-        assert len(wanted) > 10
+        assert len(wanted) >= 10
         for first, second in zip(wanted, found, strict=True):
             if isinstance(first, torch.Tensor):
                 torch.testing.assert_close(first, second, atol=1e-4, rtol=1e-3)
@@ -147,6 +147,5 @@ def test_layers_are_made_whole_one_by_one_where_they_run_once(aggregate, apart):
         assert all(isinstance(weight, DTensor) == (network is shared) for weight in network.parameters())
     for weight, part in zip(plain.parameters(), shared.parameters(), strict=True):
         torch.testing.assert_close(weight.grad, part.grad.full_tensor())
-    whole = FIMPConv(FoundationMessage(TransformerStack(config), aggregate))
-    gather(shared, whole, torch.device("cpu"))
+    whole = gather(shared, FIMPConv(FoundationMessage(TransformerStack(config), aggregate)))
     assert all(torch.equal(weight, other) for weight, other in zip(plain.parameters(), whole.parameters(), strict=True))

@@ -194,12 +194,11 @@ def fit(
         _train(trainer, module, task, choice, options, last if resume and last.exists() else None, batch_size)
         if options.shard:
             # Built anew: a network does not change back, and its scores need all of it.
-            sharded, module.network = module.network, task.network(choice)
-            gather(sharded, module.network, trainer.strategy.root_device)
+            network = module.network = gather(module.network, task.network(choice))
         _select(trainer, module, best, mode, task, choice, options, start)
     epochs_begun = -(-trainer.global_step // per_epoch)
     return Fitted(
-        module.network.cpu().eval(),
+        network.cpu().eval(),
         epochs_begun,
         trainer.global_step,
         module.planned_steps,

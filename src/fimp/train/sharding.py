@@ -8,7 +8,7 @@ forward or backward pass. Training starts from a whole network and ends with one
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from lightning.pytorch.strategies import DDPStrategy
@@ -22,6 +22,8 @@ from fimp.errors import FIMPError
 from fimp.nn.foundation_message import FoundationMessage
 from fimp.nn.transformer import TransformerLayer
 from fimp.train import processes
+
+N = TypeVar("N", bound=nn.Module)
 
 
 def check_shard(shard: bool) -> None:
@@ -71,7 +73,7 @@ def _layers(network: nn.Module) -> Iterator[nn.Module]:
 
 
 @torch.no_grad()
-def gather(network: nn.Module, into: nn.Module, device: torch.device) -> None:
+def gather(network: nn.Module, into: N) -> N:
     """Copy the weights of a network that was shared out into a whole one; all processes do.
 
     Parameters
@@ -79,13 +81,12 @@ def gather(network: nn.Module, into: nn.Module, device: torch.device) -> None:
     network
         From :func:`shard`.
     into
-        The same network, as it was before.
-    device
-        Where processes talk to each other: Lightning leaves what it trained on the CPU.
+        Such a network as it was before, on any device; it is returned.
     """
     target = into.state_dict()
-    for name, tensor in network.to(device).state_dict().items():
+    for name, tensor in network.state_dict().items():
         target[name].copy_(_whole(tensor))
+    return into
 
 
 def like(tensor: Tensor, weight: Tensor) -> Tensor:
@@ -120,6 +121,15 @@ class ShardedStrategy(DDPStrategy):
                     if isinstance(value, Tensor) and value.shape == weights[index].shape:
                         state[name] = like(value, weights[index])
         super().load_optimizer_state_dict(checkpoint)
+
+    def teardown(self) -> None:
+        """Let go of optimizers, and leave parts of weights on the device on which processes share them."""
+        self.optimizers, self.lr_scheduler_configs = [], []
+        assert self.cluster_environment is not None
+        assert self.accelerator is not None
+        self.cluster_environment.teardown()
+        self.precision_plugin.teardown()
+        self.accelerator.teardown()
 
     def _gathered(self, value: Any) -> Any:
         if not isinstance(value, DTensor):
