@@ -20,37 +20,25 @@ SCRIPT = Path(__file__).with_name("together.py")
 _spec = importlib.util.spec_from_file_location("together", SCRIPT)
 together = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(together)
+torchrun = together.torchrun
 
 #: Seeds per process, such that one seed of the training part is left over.
 BATCH = 18
+EPOCHS = 4
 NAMES = ["mlp", "fimp-base", "type:fimp-base", "type:gat"]
-
-
-def torchrun(*arguments, check=True):
-    """Run a command in two processes that find each other at a free port."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *arguments]
-    done = subprocess.run(
-        [str(part) for part in command],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == 0 or not check, done.stdout + done.stderr
-    return done
 
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
     folder = tmp_path_factory.mktemp("two")
-    torchrun(SCRIPT, folder, BATCH, *NAMES, "cut:fimp-base")
+    torchrun(SCRIPT, folder, BATCH, EPOCHS, *NAMES, "cut:fimp-base")
     return folder
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_two_processes_train_as_one_with_twice_the_batch(two, tmp_path, name):
     """Also where the last batch of an epoch leaves one of them without seeds."""
-    wanted = together.train(tmp_path, name, 2 * BATCH)
+    wanted = together.train(tmp_path, name, 2 * BATCH, EPOCHS)
     assert wanted["train"] % (2 * BATCH) == 1
     found = [json.loads((two / f"{rank}.json").read_text())[name] for rank in range(2)]
     assert found[0] == found[1]
@@ -58,7 +46,7 @@ def test_two_processes_train_as_one_with_twice_the_batch(two, tmp_path, name):
     assert found[0]["scores"] == pytest.approx(wanted["scores"], abs=1e-5)
     losses = [
         [float(row["train_loss"]) for row in read_metrics(folder / "metrics.csv")]
-        for folder in (tmp_path, two / name.replace(":", "-"))
+        for folder in (tmp_path, two / together.folder_of(name))
     ]
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
     assert len(losses[0]) >= 4
@@ -104,16 +92,19 @@ def test_the_command_trains_in_two_processes_of_which_one_writes_and_prints(tiss
 def test_two_processes_pretrain_a_foundation_model_as_one_with_twice_the_batch(tissue_file, tmp_path):
     command = ["-m", "fimp", "pretrain", "scgpt", "--data", tissue_file, "--epochs", 3, "--device", "cpu"]
     command += ["--dim", 16, "--layers", 2, "--heads", 2, "--hidden", 16]
-    done = torchrun(*command, "--batch-size", 16, "--out", tmp_path / "two")
-    assert done.stdout.count("use it as") == 1
+    for more in ([], ["--shard"]):
+        done = torchrun(*command, "--batch-size", 16, *more, "--out", tmp_path / "".join(["two", *more]))
+        assert done.stdout.count("use it as") == 1
+        assert "Warning" not in done.stderr
     alone = [sys.executable, *map(str, command), "--batch-size", "32", "--out", str(tmp_path / "one")]
     subprocess.run(alone, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, timeout=600)
-    rows = [read_metrics(tmp_path / folder / "pretraining.csv") for folder in ("one", "two")]
-    assert len(rows[0]) == len(rows[1]) == 3
+    rows = [read_metrics(tmp_path / folder / "pretraining.csv") for folder in ("one", "two", "two--shard")]
+    assert [len(part) for part in rows] == [3, 3, 3]
     for name in ("train_loss", "val_mse"):
-        one, two = ([float(row[name]) for row in part] for part in rows)
-        assert one == pytest.approx(two, abs=1e-5)
-    assert {path.name for path in tmp_path.iterdir()} == {"one", "two"}
+        one, *others = ([float(row[name]) for row in part] for part in rows)
+        for two in others:
+            assert one == pytest.approx(two, abs=1e-5)
+    assert {path.name for path in tmp_path.iterdir()} == {"one", "two", "two--shard"}
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,9 @@ MaxMinutes = Annotated[float | None, typer.Option(help="Time for the whole comma
 BatchSize = Annotated[int, typer.Option(help="Seed nodes per training step.")]
 Precision = Annotated[str, typer.Option(help="32, or bf16: products in bfloat16, for GPUs.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda or auto.")]
+Shard = Annotated[
+    bool, typer.Option("--shard", help="Processes of torchrun share weights and optimizer states out (FSDP).")
+]
 Jobs = Annotated[int | None, typer.Option(help="Runs side by side; by default one per core.")]
 
 
@@ -44,6 +47,7 @@ def compare(
     batch_size: BatchSize = 256,
     device: Device = "auto",
     precision: Precision = "32",
+    shard: Shard = False,
     jobs: Jobs = None,
     tuned: Annotated[Path | None, typer.Option(help="Folder of `fimp tune`, for its hyperparameters.")] = None,
     out: Annotated[
@@ -63,15 +67,17 @@ def compare(
     from fimp.train.fit import try_network
     from fimp.train.options import TrainOptions
     from fimp.train.runs import RunConfig
+    from fimp.train.sharding import check_shard
     from fimp.train.tune import apply_tuned
 
+    check_shard(shard)
     choices = resolve_all(setup.models if models is None else models)
     config = RunConfig(
         task=setup.task,
         source=setup.source,
         data=setup.data,
         options=setup.options,
-        train=TrainOptions(epochs=epochs, batch_size=batch_size, device=device, precision=precision),
+        train=TrainOptions(epochs=epochs, batch_size=batch_size, device=device, precision=precision, shard=shard),
         model=choices[0].name,
         hyperparameters=choices[0].hyperparameters,
         seed=0,

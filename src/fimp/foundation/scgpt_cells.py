@@ -64,7 +64,7 @@ class ScGPTReader(CellReader):
         # What a head without knowledge of genes is spared to learn; nothing for one that has it.
         self.register_buffer("offset", torch.zeros_like(gene_mean))
         # Bins become values on a line through each gene's mean, whose slope the task learns.
-        self.slope = nn.Parameter(torch.ones(())) if self.bins else None
+        self.slope = nn.Parameter(torch.ones(1)) if self.bins else None
 
     def start_at_mean(self) -> None:
         """See :class:`CellReader`; answers in bins are spread around the mean anyway."""

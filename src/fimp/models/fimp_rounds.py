@@ -76,7 +76,7 @@ class FIMPRounds(Backbone):
             )
             for _ in range(rounds)
         )
-        self.agreement = nn.Parameter(torch.tensor(_AGREEMENT))
+        self.agreement = nn.Parameter(torch.tensor([_AGREEMENT]))
         self.norm = HalfNorm(dim)
 
     def forward(self, sources: Tokens, guesses: Tensor, graph: Subgraph, names: tuple[Tensor, Tensor]) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -197,17 +198,11 @@ class FoundationMessage(nn.Module):
 
     def _stream(self, x: Tensor, mask: Tensor | None) -> list[tuple[Tensor, Tensor]]:
         """Keys and values ``[N, H, S, d]`` of the plain model at every layer."""
-
-        def step(layer: TransformerLayer, x: Tensor, last: bool) -> tuple[Tensor, Tensor, Tensor]:
-            key, value = layer.keys_values(x, mask)
-            if not last:
-                x = layer.finish(x, layer.attend(layer.queries(x), key, value, mask))
-            return key, value, x
-
         x = without_masked(x, mask)
         found: list[tuple[Tensor, Tensor]] = []
         for layer in self.stack.layers:
-            key, value, x = self._run(step, layer, x, len(found) + 1 == len(self.stack.layers))
+            assert isinstance(layer, TransformerLayer)
+            key, value, x = self._run(layer.tell, x, mask, len(found) + 1 == len(self.stack.layers))
             found.append((key, value))
         return found
 
@@ -264,30 +259,42 @@ class FoundationMessage(nn.Module):
         """
         for layer, (key, value) in zip(self.stack.layers, streams.keys_values, strict=True):
             assert isinstance(layer, TransformerLayer)
-            query = layer.queries(x)
-            if asked is not None:
-                asked.append(query)
-            if self.stack.config.landmarks is not None:
-                context = self._sum(
-                    layer.attend, query, [key, value, *streams.masks], streams, x.shape[1:], layer.value_conv
-                )
-            else:
-                context = ops.edge_attention(
-                    query,
-                    key,
-                    value,
-                    streams.edge_index,
-                    key_mask=streams.masks[0] if streams.masks else None,
-                    edge_weight=edge_weight,
-                    dropout=layer.config.dropout if layer.training else 0.0,
-                    backend=self.backend,
-                )
-                context = context.transpose(1, 2).flatten(2)
-                if layer.value_conv is not None:
-                    convolved = layer.convolve(value, x.size(1)).transpose(1, 2).flatten(2)
-                    context = context + self._sum(_second, x, [convolved], streams, x.shape[1:], None)
-            x = self._run(layer.finish, x, context)
+            x = layer.hear(
+                x, partial(self._context, layer, x.detach(), key, value, streams, edge_weight, asked), self._run
+            )
         return x
+
+    def _context(
+        self,
+        layer: TransformerLayer,
+        x: Tensor,
+        key: Tensor,
+        value: Tensor,
+        streams: Streams,
+        edge_weight: Tensor | None,
+        asked: list[Tensor] | None,
+        query: Tensor,
+    ) -> Tensor:
+        """What destinations in states ``x`` hear at a layer, ``[N_dst, T, D]``."""
+        if asked is not None:
+            asked.append(query)
+        if self.stack.config.landmarks is not None:
+            return self._sum(layer.attend, query, [key, value, *streams.masks], streams, x.shape[1:], layer.value_conv)
+        context = ops.edge_attention(
+            query,
+            key,
+            value,
+            streams.edge_index,
+            key_mask=streams.masks[0] if streams.masks else None,
+            edge_weight=edge_weight,
+            dropout=layer.config.dropout if layer.training else 0.0,
+            backend=self.backend,
+        )
+        context = context.transpose(1, 2).flatten(2)
+        if layer.value_conv is None:
+            return context
+        convolved = layer.convolve(value, x.size(1)).transpose(1, 2).flatten(2)
+        return context + self._sum(_second, x, [convolved], streams, x.shape[1:], None)
 
     def _sum(
         self,

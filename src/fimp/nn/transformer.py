@@ -224,6 +224,35 @@ class TransformerLayer(nn.Module):
         x = x + attended
         return x + self._branch(self._feed_forward(self.norm2(x)), self.scale2)
 
+    def tell(self, x: Tensor, mask: Tensor | None, last: bool) -> tuple[Tensor, Tensor, Tensor]:
+        """A layer of a source stream: keys and values ``[N, H, S, d]``, and what the next layer is given ``[N, S, D]``.
+
+        Parameters
+        ----------
+        x, mask
+            States ``[N, S, D]`` and their mask ``[N, S]``.
+        last
+            Whether there is no next layer; states are then returned as they came.
+        """
+        key, value = self.keys_values(x, mask)
+        if not last:
+            x = self.finish(x, self.attend(self.queries(x), key, value, mask))
+        return key, value, x
+
+    def hear(self, x: Tensor, listen: Callable[[Tensor], Tensor], run: Callable[..., Tensor]) -> Tensor:
+        """A layer of a message stream, ``[N, T, D]`` to the same.
+
+        Parameters
+        ----------
+        x
+            States ``[N, T, D]``.
+        listen
+            Makes queries ``[N, H, T, d]`` a context ``[N, T, D]`` of what others tell.
+        run
+            ``run(function, *arguments)`` calls the function that follows attention, :meth:`finish`.
+        """
+        return run(self.finish, x, listen(self.queries(x)))
+
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Plain self-attention: ``[N, T, D]`` and ``mask [N, T]`` to ``[N, T, D]``."""
         return self.finish(x, self.attend(self.queries(x), *self.keys_values(x, mask), mask))

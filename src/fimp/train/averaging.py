@@ -9,6 +9,8 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
+from fimp.train.sharding import like
+
 #: Share of the average that a step keeps, once there are enough steps to average over.
 DECAY = 0.99
 
@@ -27,12 +29,15 @@ class WeightAverage(Callback):
     def __init__(self) -> None:
         self.average: dict[str, Tensor] | None = None
 
+    def on_fit_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        """Put the average that a checkpoint brought where the weights are."""
+        if self.average is not None:
+            self.average = {name: like(self.average[name], weight) for name, weight in _trained(module).items()}
+
     def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         """Begin with the first weights, unless a checkpoint brought an average."""
         if self.average is None:
             self.average = {name: weight.detach().clone() for name, weight in _trained(module).items()}
-        device = module.device
-        self.average = {name: tensor.to(device) for name, tensor in self.average.items()}
 
     @torch.no_grad()
     def on_train_batch_end(

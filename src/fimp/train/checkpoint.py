@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,12 @@ def save_tree(tree: Any, path: str | Path) -> None:
     path = Path(path)
     tensors: dict[str, Tensor] = {}
     header = json.dumps(_strip(tree, tensors))
+    # The format refuses tensors that share memory, as weights under two names do; others need no second copy.
+    places: set[int] = set()
+    for key, tensor in tensors.items():
+        place = tensor.untyped_storage().data_ptr()
+        tensors[key] = tensor.clone() if place in places else tensor
+        places.add(place)
     path.parent.mkdir(parents=True, exist_ok=True)
     # The process id keeps two writers apart; the rename is atomic on one file system.
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
@@ -37,8 +44,15 @@ def save_tree(tree: Any, path: str | Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def load_tree(path: str | Path) -> Any:
+def load_tree(path: str | Path, part: str | None = None) -> Any:
     """Read what :func:`save_tree` wrote; tuples come back as lists.
+
+    Parameters
+    ----------
+    path
+        The file.
+    part
+        What alone is read of a dict, where it has such a part: optimizer states are twice as large as the weights.
 
     Raises
     ------
@@ -47,9 +61,8 @@ def load_tree(path: str | Path) -> Any:
     """
     try:
         with safe_open(path, framework="pt") as file:
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-            header = (file.metadata() or {})["tree"]
-        return _fill(json.loads(header), tensors)
+            tree = json.loads((file.metadata() or {})["tree"])
+            return _fill(tree.get(part, tree) if part else tree, file.get_tensor)
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise FIMPError(f"{path}: not a readable checkpoint of fimp ({error}); train again") from error
 
@@ -57,7 +70,7 @@ def load_tree(path: str | Path) -> Any:
 def _strip(node: Any, tensors: dict[str, Tensor]) -> Any:
     if isinstance(node, Tensor):
         key = str(len(tensors))
-        tensors[key] = node.detach().cpu().contiguous().clone()
+        tensors[key] = node.detach().cpu().contiguous()
         return {_TENSOR: key}
     if isinstance(node, dict):
         if all(isinstance(key, str) for key in node):
@@ -68,15 +81,15 @@ def _strip(node: Any, tensors: dict[str, Tensor]) -> Any:
     return node
 
 
-def _fill(node: Any, tensors: dict[str, Tensor]) -> Any:
+def _fill(node: Any, tensor: Callable[[str], Tensor]) -> Any:
     if isinstance(node, dict):
         if _TENSOR in node:
-            return tensors[node[_TENSOR]]
+            return tensor(node[_TENSOR])
         if _PAIRS in node:
-            return {key: _fill(value, tensors) for key, value in node[_PAIRS]}
-        return {key: _fill(value, tensors) for key, value in node.items()}
+            return {key: _fill(value, tensor) for key, value in node[_PAIRS]}
+        return {key: _fill(value, tensor) for key, value in node.items()}
     if isinstance(node, list):
-        return [_fill(value, tensors) for value in node]
+        return [_fill(value, tensor) for value in node]
     return node
 
 
@@ -105,8 +118,7 @@ def load_weights(module: torch.nn.Module, path: str | Path, prefix: str = "") ->
     FIMPError
         If a key is missing, unexpected or of another shape; the first one is named.
     """
-    stored = load_tree(path)
-    stored = stored.get("state_dict", stored)
+    stored = load_tree(path, "state_dict")
     state = {key.removeprefix(prefix): value for key, value in stored.items() if key.startswith(prefix)}
     own = module.state_dict()
     for key in own:

@@ -26,6 +26,7 @@ from fimp.train.options import TrainOptions, default_epochs
 from fimp.train.peak_memory import peak_memory_mb, reset_peak_memory
 from fimp.train.pretrain import Pretrained, Pretraining, pretrain, second_half
 from fimp.train.probe import fit_probe
+from fimp.train.sharding import check_shard, gather
 from fimp.train.trainer import Quiet, make_trainer, run_trainer
 
 #: Weights with which training starts, until it is over; what precedes the names of weights in checkpoints.
@@ -131,6 +132,7 @@ def fit(
                 on_validation=on_validation,
             )
     begun = time.monotonic()
+    check_shard(options.shard)
     task.check(choice)
     reset_peak_memory()
     torch.manual_seed(task.seed)
@@ -185,9 +187,14 @@ def fit(
     ]
     last = folder / "checkpoints" / "last.safetensors"
     with Quiet():
-        trainer = make_trainer(options.accelerator, folder, epochs, callbacks, max(1, epochs // _VALIDATIONS))
+        trainer = make_trainer(
+            options.accelerator, folder, epochs, callbacks, max(1, epochs // _VALIDATIONS), options.shard
+        )
         folder.mkdir(parents=True, exist_ok=True)
         _train(trainer, module, task, choice, options, last if resume and last.exists() else None, batch_size)
+        if options.shard:
+            # Built anew: a network does not change back, and its scores need all of it.
+            network = module.network = gather(module.network, task.network(choice))
         _select(trainer, module, best, mode, task, choice, options, start)
     epochs_begun = -(-trainer.global_step // per_epoch)
     return Fitted(

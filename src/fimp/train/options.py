@@ -31,6 +31,9 @@ class TrainOptions:
         ``auto``, ``cpu`` or ``cuda``.
     precision
         ``32``, or ``bf16``: products in bfloat16, weights and sums in float32.
+    shard
+        Whether processes that train together share weights, gradients and optimizer states out
+        (:mod:`fimp.train.sharding`), in place of a copy of everything in each.
 
     Raises
     ------
@@ -44,6 +47,7 @@ class TrainOptions:
     fanout: int = 16
     device: str = "auto"
     precision: str = "32"
+    shard: bool = False
 
     def __post_init__(self) -> None:
         if self.epochs is not None and self.epochs < 0:

@@ -8,6 +8,7 @@ import signal
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import lightning
@@ -19,10 +20,16 @@ from torch.utils.data import DataLoader
 from fimp.train import processes
 from fimp.train.checkpoint import SafeCheckpointIO
 from fimp.train.module import NodeModule
+from fimp.train.sharding import ShardedStrategy
 
 
 def make_trainer(
-    accelerator: str, folder: Path, epochs: int, callbacks: Sequence[Callback], validate_every: int = 1
+    accelerator: str,
+    folder: Path,
+    epochs: int,
+    callbacks: Sequence[Callback],
+    validate_every: int = 1,
+    shard: bool = False,
 ) -> lightning.Trainer:
     """A trainer that writes checkpoints without pickle, and prints and logs nothing itself.
 
@@ -38,14 +45,17 @@ def make_trainer(
         What acts during training.
     validate_every
         Epochs between validations.
+    shard
+        Whether processes share weights out.
     """
     together = processes.count() > 1
+    # Models may leave weights out of a step, and processes start equal and stay so.
+    copies = partial(DDPStrategy, find_unused_parameters=True, broadcast_buffers=False)
     return lightning.Trainer(
         accelerator="gpu" if accelerator == "cuda" else "cpu",
         devices=int(os.environ["LOCAL_WORLD_SIZE"]) if together else 1,
         num_nodes=int(os.environ["GROUP_WORLD_SIZE"]) if together else 1,
-        # Models may leave weights out of a step, and processes start equal and stay so.
-        strategy=DDPStrategy(find_unused_parameters=True, broadcast_buffers=False) if together else "auto",
+        strategy=(ShardedStrategy() if shard else copies()) if together else "auto",
         use_distributed_sampler=False,
         max_epochs=epochs,
         gradient_clip_val=1.0,
@@ -99,6 +109,8 @@ class Quiet:
         self._catch.__enter__()
         warnings.filterwarnings("ignore", module="lightning.*")
         warnings.filterwarnings("ignore", category=UserWarning, message=".*deterministic.*")
+        # Of weights that are shared out; nothing changes queries, keys or values in place.
+        warnings.filterwarnings("ignore", category=UserWarning, message="FSDP2-wrapped module .* a view tensor")
 
     def __exit__(self, *details: object) -> None:
         self._catch.__exit__(None, None, None)

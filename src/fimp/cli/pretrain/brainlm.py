@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fimp.cli.compare import Device, Precision
+from fimp.cli.compare import Device, Precision, Shard
 from fimp.cli.pretrain import running
 
 if TYPE_CHECKING:
@@ -45,13 +45,14 @@ def brainlm(
     seed: running.Seed = 0,
     device: Device = "auto",
     precision: Precision = "32",
+    shard: Shard = False,
 ) -> None:
     """Pretrain a model in BrainLM's layout on recordings, all regions at once, by filling in hidden patches.
 
     Writes config.json, pytorch_model.bin, scaling.json (median and inter-quartile range of each region), and how
     training went (pretraining.csv and .png). An interrupted command goes on where it stopped when it is given again.
     """
-    running.check(out, lr, seed)
+    running.check(out, lr, seed, shard)
 
     from fimp.data.recordings import read_recordings
     from fimp.data.simulated_recordings import folder_of
@@ -62,7 +63,7 @@ def brainlm(
 
     size = BrainLMSize(dim, layers, heads, hidden, dropout)
     options = WindowOptions(window, patch, mask_ratio, detrend)
-    train = TrainOptions(epochs=epochs, batch_size=batch_size, device=device, precision=precision)
+    train = TrainOptions(epochs=epochs, batch_size=batch_size, device=device, precision=precision, shard=shard)
     recordings = read_recordings(folder_of(data), regions, atlas)
     task = BrainLMPretraining(recordings, size, options, seed)
 

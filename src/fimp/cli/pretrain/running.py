@@ -34,13 +34,14 @@ Save = Callable[[Path], None]
 Train = Callable[..., tuple[Save, "Fitted"]]
 
 
-def check(out: Path, lr: float, seed: int) -> None:
+def check(out: Path, lr: float, seed: int, shard: bool) -> None:
     """Refuse what can be seen to be wrong before anything is read.
 
     Raises
     ------
     FIMPError
-        If the folder exists or has no place to be, or a number is outside its range.
+        If the folder exists or has no place to be, a number is outside its range, or weights are to be shared out and
+        there is one process.
     """
     if out.exists():
         raise FIMPError(f"--out: {out} exists; name a new folder or remove it")
@@ -50,6 +51,10 @@ def check(out: Path, lr: float, seed: int) -> None:
         raise FIMPError(f"--lr: {lr} is no positive number; use 0.001, for instance")
     if seed < 0:
         raise FIMPError(f"--seed: {seed} is negative; use 0, for instance")
+    if shard:
+        from fimp.train.sharding import check_shard
+
+        check_shard(shard)
 
 
 def pretrain(out: Path, settings: dict[str, Any], said: str, notes: Sequence[str], train: Train) -> None:

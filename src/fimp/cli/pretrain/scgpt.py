@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fimp.cli.compare import BatchSize, Device, Precision
+from fimp.cli.compare import BatchSize, Device, Precision, Shard
 from fimp.cli.pretrain import running
 from fimp.cli.setups import cells
 from fimp.errors import FIMPError
@@ -41,13 +41,14 @@ def scgpt(
     seed: running.Seed = 0,
     device: Device = "auto",
     precision: Precision = "32",
+    shard: Shard = False,
 ) -> None:
     """Pretrain a model in scGPT's layout on cells, each on its own, by predicting hidden values.
 
     Writes args.json, vocab.json, best_model.pt, and how training went (pretraining.csv and .png). An interrupted
     command goes on where it stopped when it is given again.
     """
-    running.check(out, lr, seed)
+    running.check(out, lr, seed, shard)
     if outside is not None and not 0.0 < outside < 1.0:
         raise FIMPError(f"--outside: {outside} is outside (0, 1); use 0.05, for instance")
 
@@ -69,7 +70,7 @@ def scgpt(
     )
     size = ScGPTSize(dim, layers, heads, hidden, dropout)
     task = ExpressionOptions(tokens=tokens, mask_ratio=mask_ratio)
-    train = TrainOptions(epochs=epochs, batch_size=batch_size, device=device, precision=precision)
+    train = TrainOptions(epochs=epochs, batch_size=batch_size, device=device, precision=precision, shard=shard)
     graph = load_cells(cells.source_of(data), options)
 
     def run(folder: Path, **arguments: Any) -> tuple[running.Save, Fitted]:

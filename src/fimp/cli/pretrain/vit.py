@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fimp.cli.compare import BatchSize, Device, Precision
+from fimp.cli.compare import BatchSize, Device, Precision, Shard
 from fimp.cli.pretrain import running
 from fimp.cli.setups.image import ImageSize
 
@@ -41,13 +41,14 @@ def vit(
     seed: running.Seed = 0,
     device: Device = "auto",
     precision: Precision = "32",
+    shard: Shard = False,
 ) -> None:
     """Pretrain a vision transformer by predicting hidden patches of images (ViT-MAE, arXiv 2111.06377).
 
     Writes config.json, preprocessor_config.json and model.safetensors, which the transformers library opens, too, and
     how training went (pretraining.csv and .png). An interrupted command goes on where it stopped when given again.
     """
-    running.check(out, lr, seed)
+    running.check(out, lr, seed, shard)
 
     from fimp.data.images import default_patch, default_side, find_images
     from fimp.data.pixels import read_pixels
@@ -55,7 +56,7 @@ def vit(
     from fimp.train.foundation.vit import ViTSize, pretrain_vit
     from fimp.train.options import TrainOptions
 
-    train = TrainOptions(epochs=epochs, batch_size=batch_size, device=device, precision=precision)
+    train = TrainOptions(epochs=epochs, batch_size=batch_size, device=device, precision=precision, shard=shard)
     paths = find_images(data)
     side = default_side(paths) if image_size is None else image_size
     patch = default_patch(side) if patch_size is None else patch_size
