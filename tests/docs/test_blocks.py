@@ -130,11 +130,11 @@ def check_benchmark(words, monkeypatch):
 
 
 def of_torchrun(words):
-    """Arguments of ``fimp`` behind those of torchrun, which torchrun's own parser takes."""
+    """Arguments of ``fimp`` behind torchrun's own, which its parser takes, for a process that is alone."""
     known = get_args_parser().parse_args(words)
     assert known.module
     assert known.training_script == "fimp"
-    return known.training_script_args
+    return [word for word in known.training_script_args if word != "--shard"]
 
 
 def run_command(words, run_cli, monkeypatch, fresh):

@@ -161,18 +161,6 @@ def test_a_second_ring_is_heard_where_neighbours_agree_and_nobody_chose():
     assert resolve("fimp-base", reach=1).for_data(1000, default_reach(0.8)).hyperparameters.reach == 1
 
 
-def test_nodes_of_which_there_are_few_values_are_isolated_more_often_where_nobody_chose():
-    def isolation(values, isolates=True, **chosen):
-        return resolve("fimp-base", **chosen).for_data(values, isolates=isolates).hyperparameters.decided_isolation
-
-    assert isolation(10**6) == pytest.approx(0.25)
-    assert isolation(100) == pytest.approx(0.75)
-    assert isolation(10**6) < isolation(20_000) < isolation(100)
-    assert isolation(100, isolates=False) == 0.0
-    assert isolation(100, dropout=0.0) == 0.0
-    assert isolation(100, isolation=0.1) == 0.1
-
-
 @pytest.mark.parametrize("reach", [1, 2])
 def test_an_isolated_node_hears_nobody_in_training_and_all_in_evaluation(task, reach):
     network = task.network(resolve("fimp-base", dim=16, dropout=0.0, isolation=1.0, reach=reach))
@@ -193,7 +181,13 @@ def test_an_isolated_node_hears_nobody_in_training_and_all_in_evaluation(task, r
 def test_an_impossible_reach_is_refused(task):
     with pytest.raises(FIMPError, match="reach=3; use 1 or 2"):
         task.network(resolve("fimp-base", dim=16, reach=3))
+
     assert task.network(resolve("fimp-base", dim=16, reach=2, layers=1)).model.reach == 1
+
+
+def test_an_impossible_isolation_is_refused(task):
+    with pytest.raises(FIMPError, match=r"isolation=1\.5 is no probability; use 0\.75"):
+        task.network(resolve("fimp-base", dim=16, isolation=1.5))
 
 
 def test_tokens_of_the_second_ring_are_heard_by_name(task):

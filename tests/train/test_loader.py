@@ -37,7 +37,8 @@ def test_no_epoch_shows_what_evaluation_hides(task, make):
     for epoch in range(3):
         loader.sampler.set_epoch(epoch)
         for batch in loader:
-            there = task.inputs(batch.graph.nodes, EVALUATION)
+            # A loader turns arrays into tensors.
+            there = task.inputs(np.asarray(batch.graph.nodes), EVALUATION)
             for index, node in enumerate(batch.graph.nodes):
                 now, then = shown(batch.inputs, index), shown(there, index)
                 if node in held_out:

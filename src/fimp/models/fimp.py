@@ -48,7 +48,8 @@ class FIMP(Backbone):
         Rings of neighbours whose sources the last layer hears: 1, or 2 (which takes two layers).
     isolation
         Probability that a node hears none of its neighbours in a training step. Few nodes are learned by heart, and
-        what they are known by is their neighbours, who have many more tokens than they have themselves.
+        what they are known by is their neighbours, who have many more tokens than they have themselves; but messages
+        that matter are then learned in fewer steps.
 
     Attributes
     ----------
@@ -58,7 +59,7 @@ class FIMP(Backbone):
     Raises
     ------
     FIMPError
-        If the reach is neither 1 nor 2.
+        If the reach is neither 1 nor 2, or the isolation is no probability.
     """
 
     def __init__(
@@ -76,6 +77,8 @@ class FIMP(Backbone):
         super().__init__()
         if reach not in (1, 2):
             raise FIMPError(f"fimp-base: reach={reach}; use 1 or 2")
+        if not 0.0 <= isolation <= 1.0:
+            raise FIMPError(f"fimp-base: isolation={isolation} is no probability; use 0.75, for instance, or 0")
         self.out_dim, self.hops, self.reach, self.isolation = dim, layers, min(reach, layers), isolation
 
         def layer(own: bool, last: bool) -> FIMPLayer:
@@ -207,7 +210,7 @@ def _build(h: Hyperparameters, in_dim: int, names: bool, parts: bool) -> Backbon
     if parts:
         return FIMPRounds(in_dim, h.layers + 1, h.heads, dropout, h.attention_dropout, dropout, h.decided_reach)
     reach = h.decided_reach if names else 1
-    return FIMP(in_dim, h.layers, h.heads, dropout, h.attention_dropout, dropout, names, reach, h.decided_isolation)
+    return FIMP(in_dim, h.layers, h.heads, dropout, h.attention_dropout, dropout, names, reach, h.isolation)
 
 
 register(

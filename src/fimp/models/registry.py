@@ -52,8 +52,7 @@ class Hyperparameters:
         Rings of neighbours whose tokens a model of tokens hears in a layer; 1 or 2 for cells. None means what fits the
         data (:meth:`ModelChoice.for_data`).
     isolation
-        Probability that a node hears no neighbour in a training step, for ``fimp-base`` on nodes that are told by their
-        own tokens. None means what fits the data (:meth:`ModelChoice.for_data`).
+        Probability that a node hears no neighbour in a training step (:class:`fimp.models.fimp.FIMP`).
     lr, weight_decay
         Peak learning rate and decoupled weight decay of AdamW.
     """
@@ -64,7 +63,7 @@ class Hyperparameters:
     dropout: float | None = None
     attention_dropout: float = 0.0
     reach: int | None = None
-    isolation: float | None = None
+    isolation: float = 0.0
     lr: float = 1e-3
     weight_decay: float = 1e-2
 
@@ -77,11 +76,6 @@ class Hyperparameters:
     def decided_reach(self) -> int:
         """Reach; 1 where nobody has decided."""
         return 1 if self.reach is None else self.reach
-
-    @property
-    def decided_isolation(self) -> float:
-        """Isolation; 0 where nobody has decided."""
-        return 0.0 if self.isolation is None else self.isolation
 
 
 class Backbone(nn.Module):
@@ -243,8 +237,8 @@ class ModelChoice:
         rest = self.name.removeprefix(self.spec.name)
         return [replace(self, name=f"{self.spec.name}+{fill}{rest}", fill=fill) for fill in FILLS]
 
-    def for_data(self, values: int, reach: int = 1, isolates: bool = False) -> ModelChoice:
-        """The same with dropout, reach and isolation decided, where none is given.
+    def for_data(self, values: int, reach: int = 1) -> ModelChoice:
+        """The same with dropout and reach decided, where none is given.
 
         Parameters
         ----------
@@ -252,16 +246,11 @@ class ModelChoice:
             Number of training values, for :func:`default_dropout`.
         reach
             Rings of neighbours whose tokens are heard (:func:`default_reach`).
-        isolates
-            Whether nodes are isolated in training (:func:`default_isolation`), or never.
         """
         h = self.hyperparameters
         dropout = default_dropout(values) if h.dropout is None else h.dropout
         reach = reach if h.reach is None else h.reach
-        isolation = h.isolation
-        if isolation is None:
-            isolation = default_isolation(dropout) if isolates else 0.0
-        return replace(self, hyperparameters=replace(h, dropout=dropout, reach=reach, isolation=isolation))
+        return replace(self, hyperparameters=replace(h, dropout=dropout, reach=reach))
 
 
 def default_reach(agreement: float) -> int:
@@ -282,15 +271,6 @@ def default_dropout(values: int) -> float:
     from 50,000 values on, at most 0.3 below.
     """
     return min(0.3, 0.1 * max(1.0, (50_000 / max(values, 1)) ** 0.5))
-
-
-def default_isolation(dropout: float) -> float:
-    """Isolation that goes with a dropout: what fits many values and few is the same question.
-
-    Few nodes are learned by heart, and what they are known by is their neighbours, who have many more tokens than they
-    have themselves. Nodes that mostly hear none are explained by their own tokens as far as these go.
-    """
-    return min(0.75, 2.5 * dropout)
 
 
 def known_models() -> dict[str, ModelSpec]:

@@ -281,9 +281,7 @@ class ExpressionTask(Task):
             known = self.data.gene_names, measured["gene_mean"], measured["gene_deviation"]
             reader, model = read_foundation(choice, *known)
             return FoundationExpressionNetwork(reader, model, measured["deviation"], QUERIES_PER_STEP)
-        reach = default_reach(measured["agreement"])
-        # Neighbours that agree are the best thing to know, and to be learned in every step.
-        choice = choice.for_data(measured["values"], reach, isolates=reach == 1)
+        choice = choice.for_data(measured["values"], default_reach(measured["agreement"]))
         parts = measured["gene_mean"], measured["gene_deviation"], measured["deviation"]
         if choice.gene_table is None:
             return ExpressionNetwork(choice, *parts)
