@@ -234,7 +234,7 @@ def test_chunked_backward_needs_less_memory_than_all_edges(monkeypatch):
     monkeypatch.setattr(torch, "bmm", lambda a, b, out: sizes.append(product(a, b, out=out).numel()) or out)
     tensors, options = problem(21, nodes=50, edges=4000, tokens=16, sources=16, dtype=torch.float32)
     query = tensors.pop("query").requires_grad_()
-    monkeypatch.setattr(_chunked, "ELEMENTS_PER_CHUNK", 2**14)
+    monkeypatch.setattr(_chunked, "ELEMENTS_PER_CHUNK", (2**14, 2**14))
     edge_attention(query, **tensors, **options, backend="chunked").sum().backward()
     assert max(sizes) <= 2**14
     assert 4000 * 2 * 16 * 16 > 100 * 2**14

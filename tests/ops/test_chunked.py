@@ -62,7 +62,7 @@ def test_equals_the_reference_whichever_side_is_smaller(
 ):
     inputs = problem(seed, sources, destinations, tokens=tokens, source_tokens=source_tokens, mask=mask)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_chunked, "_WORTH_THREADS", 0 if threads else 2**62)
+        patch.setattr(_chunked, "_WORTH_THREADS", (0, 0) if threads else (2**62, 0))
         assert_same(outcome(*inputs, "chunked"), outcome(*inputs, "reference"))
 
 
@@ -96,7 +96,7 @@ def test_what_is_not_a_number_stays_with_those_who_hear_it():
 @pytest.mark.parametrize("destinations", [2, 20])
 def test_results_and_dropout_do_not_depend_on_threads(monkeypatch, destinations):
     inputs = problem(7, destinations=destinations, heads=4, dtype=torch.float32)
-    monkeypatch.setattr(_chunked, "_WORTH_THREADS", 0)
+    monkeypatch.setattr(_chunked, "_WORTH_THREADS", (0, 0))
     before, found = torch.get_num_threads(), []
     try:
         for threads in (1, 2, 3, 4):

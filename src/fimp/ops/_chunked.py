@@ -5,8 +5,9 @@
    or the same with sides exchanged, where nodes hear many but are heard by few.
 2. Softmax needs no maximum where the lengths of queries and keys bound the scores, and where it can be, it is divided
    by its sums after the product with the values, which are fewer (:mod:`fimp.ops._part`).
-3. Heads of large problems are computed by threads of their own (:mod:`fimp.ops._threads`), each one head at a time.
-   They share nothing but what they read: results do not depend on the number of threads.
+3. Where nodes have many tokens, heads are computed by threads of their own (:mod:`fimp.ops._threads`), each one head at
+   a time, which share nothing but what they read. Where they have few, all heads are computed at once, since calling
+   operators would take longer than what they do. Neither depends on the number of threads, and so no result does.
 
 Neither pass holds more than a chunk of edges per thread, and some copies of what nodes have.
 """
@@ -22,21 +23,21 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from fimp.ops._blocks import Block, blocks
-from fimp.ops._nodes import Around, Middle, Nodes, Room
+from fimp.ops._nodes import ByHead, Middle, Nodes, Room
 from fimp.ops._part import LOG2E, Inputs, Part, bounded
 from fimp.ops._threads import in_parallel
 
-#: Elements of the largest tensor of a chunk. 2**18 floats are 1 MiB: scores, their gradient and the gathered tokens
-#: stay in usual caches, and operators still take long compared with calling them.
-ELEMENTS_PER_CHUNK = 2**18
-#: Multiplications of one product, over all edges and heads, that are worth threads of our own.
-_WORTH_THREADS = 2**26
+#: Elements of the largest tensor of a chunk of one head, and of all heads. 2**18 floats are 1 MiB: scores, their
+#: gradient and the gathered tokens stay in usual caches, and operators still take long compared with calling them.
+ELEMENTS_PER_CHUNK = (2**18, 3 * 2**17)
+#: Multiplications of one product, for an edge and head, and over all of them, that are worth threads of our own.
+_WORTH_THREADS = (2**16, 2**26)
 
 
 def edges_per_chunk(heads: int, tokens: int, source_tokens: int, width: int) -> int:
     """Number of edges of which no tensor exceeds :data:`ELEMENTS_PER_CHUNK`, at least one."""
     largest = max(tokens * source_tokens, max(tokens, source_tokens) * width)
-    return max(1, ELEMENTS_PER_CHUNK // max(1, heads * largest))
+    return max(1, ELEMENTS_PER_CHUNK[heads > 1] // max(1, heads * largest))
 
 
 def weighted_sum(
@@ -62,8 +63,9 @@ def weighted_sum(
     """
     heads, tokens, source_tokens = query.size(1), query.size(2), key.size(2)
     width = max(query.size(3), value.size(3))
-    multiplications = src.numel() * heads * tokens * source_tokens * width
-    together = 1 if query.device.type == "cpu" and multiplications >= _WORTH_THREADS else max(1, heads)
+    multiplications = tokens * source_tokens * width, src.numel() * heads * tokens * source_tokens * width
+    worth = all(count >= least for count, least in zip(multiplications, _WORTH_THREADS, strict=True))
+    together = 1 if query.device.type == "cpu" and worth else max(1, heads)
     if chunk is None:
         chunk = edges_per_chunk(together, tokens, source_tokens, width)
     edge_index = torch.stack([src, dst])
@@ -91,9 +93,9 @@ class _Plan(NamedTuple):
     bounded: bool
 
     @property
-    def sides(self) -> tuple[type[Middle | Around], type[Middle | Around]]:
-        """Where destinations and sources stand."""
-        return (Around, Middle) if self.by_source else (Middle, Around)
+    def sides(self) -> tuple[type[Middle | ByHead], type[Middle | ByHead]]:
+        """How destinations and sources are read."""
+        return (ByHead, Middle) if self.by_source else (Middle, ByHead)
 
     def parts(self, inputs: Inputs, heads: slice, of: int) -> Iterator[tuple[Part, Tensor | None]]:
         """All blocks, and what dropout multiplies attention with, for some of ``of`` heads."""
@@ -126,7 +128,7 @@ class _WeightedSum(torch.autograd.Function):
             first = to.reading(query, plan.scale * LOG2E)
             padded = None if weight is None else F.pad(weight.to(first.held.dtype), (0, 1))
             inputs = Inputs(first, of.reading(key), of.reading(value), hidden, padded, plan.bounded)
-            total = to.adding((query.size(0), query.size(1), query.size(2), value.size(3)), inputs.query.held)
+            total = ByHead.adding((*query.shape[:3], value.size(3)), inputs.query.held)
 
             def work(heads: slice) -> None:
                 for part, keep in plan.parts(inputs, heads, query.size(1)):
@@ -134,7 +136,8 @@ class _WeightedSum(torch.autograd.Function):
 
             plan.run(work, query.size(1))
         ctx.save_for_backward(*(nodes.held for nodes in inputs[:3]), hidden, padded)
-        ctx.plan, ctx.kinds = plan, [None if tensor is None else tensor.dtype for tensor in (query, key, value, weight)]
+        ctx.plan, ctx.shapes = plan, [tensor.shape for tensor in (query, key, value)]
+        ctx.kinds = [None if tensor is None else tensor.dtype for tensor in (query, key, value, weight)]
         return _by_nodes(total.result(1.0), value.dtype)
 
     @staticmethod
@@ -145,7 +148,7 @@ class _WeightedSum(torch.autograd.Function):
         to, of = plan.sides
         inputs = Inputs(to(held[0]), of(held[1]), of(held[2]), hidden, weight, plan.bounded)
         count = grad_out.size(1)
-        totals = [side(torch.zeros_like(tensor)) for side, tensor in zip((to, of, of), held, strict=True)]
+        totals = [ByHead.adding(shape, held[0]) for shape in ctx.shapes]
         of_weight = None if weight is None else held[0].new_zeros(count, len(weight))
 
         def work(heads: slice) -> None:
@@ -168,7 +171,7 @@ def _by_nodes(tensor: Tensor, kind: torch.dtype) -> Tensor:
     return tensor.transpose(1, 2).to(kind).contiguous().transpose(1, 2)
 
 
-def _send(part: Part, keep: Tensor | None, total: Nodes) -> None:
+def _send(part: Part, keep: Tensor | None, total: ByHead) -> None:
     """Add the messages of a block to the total of destinations."""
     attention = part.exponential if keep is None else part.exponential.mul_(keep)
     share = part.reciprocal if part.weight is None else part.reciprocal.mul_(part.weight)
@@ -181,7 +184,9 @@ def _send(part: Part, keep: Tensor | None, total: Nodes) -> None:
     total.give(part.block.dst, message)
 
 
-def _give_back(part: Part, keep: Tensor | None, grad: Nodes, totals: Sequence[Nodes], of_weight: Tensor | None) -> None:
+def _give_back(
+    part: Part, keep: Tensor | None, grad: Nodes, totals: Sequence[ByHead], of_weight: Tensor | None
+) -> None:
     """Add what a block gives back to queries, keys and values, and set what it gives to the weights of its edges."""
     attention, reciprocal = part.exponential, part.reciprocal
     of_message = grad.take(part.block.dst, part.room, "of_message")

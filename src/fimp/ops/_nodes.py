@@ -1,8 +1,9 @@
-"""Tokens of the nodes of one side, as blocks of edges take them and give back."""
+"""Tokens of nodes, as blocks of edges take them and give back."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
@@ -28,25 +29,17 @@ class Room:
 
 
 class Nodes(Protocol):
-    """Tokens of the nodes of one side, read or added up."""
+    """Tokens of the nodes of one side, as blocks read them."""
 
-    #: What is read or added to, in an order of its own.
+    #: What is read, in an order of its own.
     held: Tensor
 
     def of(self, heads: slice) -> Nodes:
-        """Those of some heads; what is given to them is given here."""
+        """Those of some heads."""
         ...
 
     def take(self, nodes: Tensor, room: Room, name: str) -> Tensor:
         """Tokens ``[H B, k T, d]`` of nodes ``[B, k]``, those of a row of nodes one after the other."""
-        ...
-
-    def give(self, nodes: Tensor, tokens: Tensor) -> None:
-        """Add tokens ``[H B, k T, d]`` where they would have been taken."""
-        ...
-
-    def result(self, factor: float) -> Tensor:
-        """What was added up, times a factor, ``[N, H, T, d]``."""
         ...
 
 
@@ -68,12 +61,6 @@ class Middle:
         tensor = tensor.to(torch.promote_types(tensor.dtype, torch.float32))
         return cls(tensor if factor == 1.0 else tensor * factor)
 
-    @classmethod
-    def adding(cls, shape: tuple[int, int, int, int], like: Tensor) -> Middle:
-        """Zeros ``[N, H, T, d]``, in the order of projections, ``[N, T, H d]``."""
-        nodes, heads, tokens, width = shape
-        return cls(like.new_zeros(nodes, tokens, heads, width).transpose(1, 2))
-
     def of(self, heads: slice) -> Middle:
         """Those of some heads."""
         return Middle(self.held[:, heads])
@@ -82,17 +69,11 @@ class Middle:
         """Tokens ``[H B, T, d]`` of nodes ``[B, 1]``; ``room`` is not needed."""
         return self.held.index_select(0, nodes[:, 0]).transpose(0, 1).flatten(0, 1)
 
-    def give(self, nodes: Tensor, tokens: Tensor) -> None:
-        """Add tokens ``[H B, T, d]`` to nodes ``[B, 1]``."""
-        self.held.index_add_(0, nodes[:, 0], tokens.unflatten(0, (self.held.size(1), -1)).transpose(0, 1))
 
-    def result(self, factor: float) -> Tensor:
-        """What was added up, times a factor, ``[N, H, T, d]``."""
-        return self.held if factor == 1.0 else self.held.mul_(factor)
+class ByHead:
+    """Tokens of nodes laid out by heads, so that many nodes of a head are copied or added to quickly.
 
-
-class Around:
-    """Nodes that stand around others, many per row of a block: laid out by heads, to be copied quickly.
+    Nodes that stand around others, many per row of a block, are read so, and nodes of either side are added up so.
 
     Parameters
     ----------
@@ -104,7 +85,7 @@ class Around:
         self.held = held
 
     @classmethod
-    def reading(cls, tensor: Tensor, factor: float = 1.0) -> Around:
+    def reading(cls, tensor: Tensor, factor: float = 1.0) -> ByHead:
         """Tokens ``[N, H, T, d]``, times a factor, in single precision at least."""
         nodes, heads, tokens, width = tensor.shape
         kind = torch.promote_types(tensor.dtype, torch.float32)
@@ -114,14 +95,14 @@ class Around:
         return cls(held)
 
     @classmethod
-    def adding(cls, shape: tuple[int, int, int, int], like: Tensor) -> Around:
-        """Zeros ``[N, H, T, d]``."""
+    def adding(cls, shape: Sequence[int], like: Tensor) -> ByHead:
+        """Zeros for tokens ``[N, H, T, d]``, of the type and device of ``like``."""
         nodes, heads, tokens, width = shape
         return cls(like.new_zeros(heads, nodes + 1, tokens, width))
 
-    def of(self, heads: slice) -> Around:
-        """Those of some heads."""
-        return Around(self.held[heads])
+    def of(self, heads: slice) -> ByHead:
+        """Those of some heads; what is given to them is given here."""
+        return ByHead(self.held[heads])
 
     def take(self, nodes: Tensor, room: Room, name: str) -> Tensor:
         """Tokens ``[H B, k T, d]`` of nodes ``[B, k]``, in memory of ``room`` under this name."""
@@ -141,4 +122,5 @@ class Around:
 
     def _rows(self, nodes: Tensor) -> Tensor:
         heads, count = self.held.shape[:2]
-        return (torch.arange(heads, device=nodes.device)[:, None] * count + nodes.flatten()).flatten()
+        flat = nodes.flatten()
+        return flat if heads == 1 else (torch.arange(heads, device=nodes.device)[:, None] * count + flat).flatten()
