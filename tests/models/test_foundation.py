@@ -11,7 +11,7 @@ from fimp.models import resolve
 from fimp.models.checkpoints import FoundationChoice
 from fimp.models.foundation import FoundationBackbone, load_foundation
 from fimp.models.registry import Hyperparameters
-from fimp.tasks import CellTypeTask, ExpressionTask
+from fimp.tasks import CellTypeTask, ExpressionOptions, ExpressionTask
 from fimp.tokenizers import Tokens
 from fimp.train import NeighborSampler, TrainOptions, evaluate, fit
 from fimp.train.loader import sampler_for
@@ -19,7 +19,9 @@ from fimp.train.loader import sampler_for
 
 @pytest.fixture(scope="module")
 def task():
-    return ExpressionTask(load_cells(simulate.tissue(n_cells=120, n_genes=18, n_pairs=4, seed=2)), seed=1)
+    return ExpressionTask(
+        load_cells(simulate.tissue(n_cells=120, n_genes=18, n_pairs=4, seed=2)), ExpressionOptions(members=1), seed=1
+    )
 
 
 @pytest.fixture(scope="module")

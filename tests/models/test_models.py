@@ -8,7 +8,7 @@ from fimp.data import load_cells, simulate
 from fimp.errors import FIMPError
 from fimp.models import known_models, resolve, resolve_all
 from fimp.models.registry import default_reach
-from fimp.tasks import ExpressionTask
+from fimp.tasks import ExpressionOptions, ExpressionTask
 from fimp.train import NeighborSampler
 from fimp.train.loader import sampler_for
 
@@ -18,7 +18,9 @@ NAMES = [*(name for name, spec in known_models().items() if spec.trainable), "fi
 
 @pytest.fixture(scope="module")
 def task():
-    return ExpressionTask(load_cells(simulate.tissue(n_cells=120, n_genes=18, n_pairs=4, seed=2)), seed=1)
+    return ExpressionTask(
+        load_cells(simulate.tissue(n_cells=120, n_genes=18, n_pairs=4, seed=2)), ExpressionOptions(members=1), seed=1
+    )
 
 
 def network(task, name, seed=0):
@@ -118,7 +120,7 @@ def test_empty_cells_are_legal(name):
     counts = adata.X.toarray()
     counts[:15] = 0
     adata.X = counts
-    task = ExpressionTask(load_cells(adata))
+    task = ExpressionTask(load_cells(adata), ExpressionOptions(members=1))
     assert torch.isfinite(predict(task, network(task, name), np.arange(40))).all()
 
 

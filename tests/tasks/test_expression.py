@@ -14,7 +14,9 @@ from fimp.train import NeighborSampler, TrainOptions, evaluate
 
 @pytest.fixture(scope="module")
 def task():
-    return ExpressionTask(load_cells(simulate.tissue(n_cells=150, n_genes=18, n_pairs=4)), seed=1)
+    return ExpressionTask(
+        load_cells(simulate.tissue(n_cells=150, n_genes=18, n_pairs=4)), ExpressionOptions(members=1), seed=1
+    )
 
 
 @given(seed=st.integers(0, 1000), size=st.integers(2, 60))
@@ -100,7 +102,9 @@ def test_visible_normalisation_needs_counts():
 
 
 def test_a_training_step_answers_a_budget_of_queries_and_evaluation_all(monkeypatch):
-    task = ExpressionTask(load_cells(simulate.tissue(n_cells=60, n_genes=18, n_pairs=4)), seed=1)
+    task = ExpressionTask(
+        load_cells(simulate.tissue(n_cells=60, n_genes=18, n_pairs=4)), ExpressionOptions(members=1), seed=1
+    )
     network = task.network(resolve("fimp-base", dim=16))
     graph = NeighborSampler(task.data.edge_index, 60, [-1] * network.hops).sample(np.arange(20))
     tokens = task.inputs(graph.nodes, 0)

@@ -11,14 +11,16 @@ from fimp.data import load_cells, simulate
 from fimp.errors import FIMPError
 from fimp.foundation.scgpt_files import new_scgpt, save_scgpt
 from fimp.models import resolve
-from fimp.tasks import ExpressionTask
+from fimp.tasks import ExpressionOptions, ExpressionTask
 from fimp.train import TrainOptions, evaluate, fit
 from fimp.train.callbacks import read_metrics
 
 
 @pytest.fixture(scope="module")
 def task():
-    return ExpressionTask(load_cells(simulate.tissue(n_cells=150, n_genes=20, n_pairs=4, seed=1)), seed=3)
+    return ExpressionTask(
+        load_cells(simulate.tissue(n_cells=150, n_genes=20, n_pairs=4, seed=1)), ExpressionOptions(members=1), seed=3
+    )
 
 
 OPTIONS = TrainOptions(epochs=6, batch_size=32, device="cpu")
@@ -117,7 +119,9 @@ def test_a_budget_is_shared_by_both_phases_and_the_run_repeats(task):
 
 
 def test_training_learns():
-    task = ExpressionTask(load_cells(simulate.tissue(n_cells=400, n_genes=20, n_pairs=4, seed=1)), seed=3)
+    task = ExpressionTask(
+        load_cells(simulate.tissue(n_cells=400, n_genes=20, n_pairs=4, seed=1)), ExpressionOptions(members=1), seed=3
+    )
     choice = resolve("mlp", dim=64, lr=3e-3)
     fitted = fit(task, choice, TrainOptions(epochs=40, batch_size=32, device="cpu"))
     untrained = fit(task, choice, TrainOptions(epochs=0, device="cpu"))

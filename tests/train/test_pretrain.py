@@ -3,7 +3,7 @@ import torch
 
 from fimp.data import load_cells, simulate
 from fimp.models import resolve
-from fimp.tasks import ExpressionTask
+from fimp.tasks import ExpressionOptions, ExpressionTask
 from fimp.train import TrainOptions, fit
 from fimp.train.callbacks import read_metrics
 from fimp.train.checkpoint import load_tree
@@ -15,7 +15,9 @@ PLAN = Pretraining("cpu", 16, epochs=5, batch_size=32)
 
 @pytest.fixture(scope="module")
 def task():
-    return ExpressionTask(load_cells(simulate.tissue(n_cells=150, n_genes=20, n_pairs=4, seed=1)), seed=3)
+    return ExpressionTask(
+        load_cells(simulate.tissue(n_cells=150, n_genes=20, n_pairs=4, seed=1)), ExpressionOptions(members=1), seed=3
+    )
 
 
 def network(task):

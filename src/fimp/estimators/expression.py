@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fimp.estimators.cells import CellModel
-from fimp.tasks.expression import ExpressionNetwork, ExpressionTask
+from fimp.tasks.expression import ExpressionTask
 
 if TYPE_CHECKING:
     from fimp.estimators.cells import Source
@@ -52,7 +52,6 @@ class ExpressionModel(CellModel):
 
     task_name: ClassVar[str] = ExpressionTask.name
     task: ExpressionTask
-    network: ExpressionNetwork
 
     def predict(self, adata: Source | None = None) -> NDArray[np.float32]:
         """Predicted expression of every gene in every cell.
@@ -92,4 +91,4 @@ class ExpressionModel(CellModel):
                 # A gene stands at most once in a row, so plain indexing adds all of them.
                 total[cells[row], gene] += out.numpy()[row, column]
                 times[cells[row], gene] += 1
-        return np.where(times > 0, total / np.maximum(times, 1), self.network.gene_mean.numpy())
+        return np.where(times > 0, total / np.maximum(times, 1), self.task.state()["gene_mean"].numpy())

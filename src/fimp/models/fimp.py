@@ -49,7 +49,8 @@ class FIMP(Backbone):
     isolation
         Probability that a node hears none of its neighbours in a training step. Few nodes are learned by heart, and
         what they are known by is their neighbours, who have many more tokens than they have themselves; but messages
-        that matter are then learned in fewer steps.
+        that matter are then learned in fewer steps. What is learned so is used so: an answer is the mean of what is
+        said with neighbours and without.
 
     Attributes
     ----------
@@ -128,17 +129,29 @@ class FIMP(Backbone):
         Tensor
             ``[seeds, T, D]``.
         """
-        hearing = self._hearing(cells)
+        if self.isolation == 0.0:
+            return self._answer(cells, sources, queries, graph, names, None)
+        if self.training:
+            hearing = torch.rand(len(cells), device=cells.device) >= self.isolation
+            return self._answer(cells, sources, queries, graph, names, hearing)
+        nobody = torch.zeros(len(cells), dtype=torch.bool, device=cells.device)
+        both = [self._answer(cells, sources, queries, graph, names, hearing) for hearing in (None, nobody)]
+        return torch.stack(both).mean(0)
+
+    def _answer(
+        self,
+        cells: Tensor,
+        sources: Tokens,
+        queries: Tokens,
+        graph: Subgraph,
+        names: tuple[Tensor, Tensor] | None,
+        hearing: Tensor | None,
+    ) -> Tensor:
+        """What is said if some nodes ``[n]`` hear their neighbours; None is all."""
         asking, own, edges = self._until_last(cells, sources, queries, graph, hearing)
         far = graph.second_ring() if self.reach == 2 else None
         far = far if far is None or hearing is None else far[:, hearing[far[1]]]
         return self.norm(self.last(asking, sources, edges, own, names, far))
-
-    def _hearing(self, cells: Tensor) -> Tensor | None:
-        """Which nodes hear their neighbours in this step, ``[n]``; None is all."""
-        if not self.training or self.isolation == 0.0:
-            return None
-        return torch.rand(len(cells), device=cells.device) >= self.isolation
 
     @torch.no_grad()
     def attention(
@@ -210,7 +223,7 @@ def _build(h: Hyperparameters, in_dim: int, names: bool, parts: bool) -> Backbon
     if parts:
         return FIMPRounds(in_dim, h.layers + 1, h.heads, dropout, h.attention_dropout, dropout, h.decided_reach)
     reach = h.decided_reach if names else 1
-    return FIMP(in_dim, h.layers, h.heads, dropout, h.attention_dropout, dropout, names, reach, h.isolation)
+    return FIMP(in_dim, h.layers, h.heads, dropout, h.attention_dropout, dropout, names, reach, h.decided_isolation)
 
 
 register(

@@ -29,6 +29,8 @@ FILLS = {
     "interpolate": "hidden values are interpolated between the visible ones around them",
 }
 
+#: Isolation of every other network, where several are a model together.
+ISOLATED = 0.75
 #: Agreement of neighbours from which on a second ring of them is heard.
 _AGREEMENT_FOR_TWO_RINGS = 0.5
 
@@ -52,7 +54,8 @@ class Hyperparameters:
         Rings of neighbours whose tokens a model of tokens hears in a layer; 1 or 2 for cells. None means what fits the
         data (:meth:`ModelChoice.for_data`).
     isolation
-        Probability that a node hears no neighbour in a training step (:class:`fimp.models.fimp.FIMP`).
+        Probability that a node hears no neighbour in a training step (:class:`fimp.models.fimp.FIMP`). None means 0,
+        and :data:`ISOLATED` for every other one of several networks that are a model together.
     lr, weight_decay
         Peak learning rate and decoupled weight decay of AdamW.
     """
@@ -63,7 +66,7 @@ class Hyperparameters:
     dropout: float | None = None
     attention_dropout: float = 0.0
     reach: int | None = None
-    isolation: float = 0.0
+    isolation: float | None = None
     lr: float = 1e-3
     weight_decay: float = 1e-2
 
@@ -76,6 +79,11 @@ class Hyperparameters:
     def decided_reach(self) -> int:
         """Reach; 1 where nobody has decided."""
         return 1 if self.reach is None else self.reach
+
+    @property
+    def decided_isolation(self) -> float:
+        """Isolation; 0 where nobody has decided."""
+        return 0.0 if self.isolation is None else self.isolation
 
 
 class Backbone(nn.Module):
@@ -251,6 +259,18 @@ class ModelChoice:
         dropout = default_dropout(values) if h.dropout is None else h.dropout
         reach = reach if h.reach is None else h.reach
         return replace(self, hyperparameters=replace(h, dropout=dropout, reach=reach))
+
+    def member(self, index: int) -> ModelChoice:
+        """The same as one of several networks that are a model together: those that hear and those that rarely do.
+
+        Parameters
+        ----------
+        index
+            Which of them, from 0.
+        """
+        h = self.hyperparameters
+        isolation = ISOLATED * (index % 2) if h.isolation is None else h.isolation
+        return replace(self, hyperparameters=replace(h, isolation=isolation))
 
 
 def default_reach(agreement: float) -> int:

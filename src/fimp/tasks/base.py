@@ -39,6 +39,11 @@ class Network(nn.Module):
     model: Backbone
     notes: Sequence[str] = ()
 
+    @property
+    def pretraining_hops(self) -> int:
+        """Hops that :meth:`pretraining_loss` needs."""
+        return self.model.pretraining_hops
+
     def embed(self, inputs: Any, graph: Subgraph) -> Tensor:
         """One vector per seed, ``[seeds, D]``."""
         raise NotImplementedError

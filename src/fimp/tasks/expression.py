@@ -28,6 +28,7 @@ from fimp.tasks.attention import EdgeAttention, Keep, chosen_edges, named
 from fimp.tasks.base import Network, Task, TaskKind, register
 from fimp.tasks.cells import read_cells
 from fimp.tasks.foundation import FoundationExpressionNetwork, read_foundation
+from fimp.tasks.members import Members, default_members
 from fimp.tokenizers import CellEncoder, Tokens
 
 #: Hidden genes, over all cells of a training step, that a model of tokens answers. What a step teaches grows with
@@ -52,6 +53,9 @@ class ExpressionOptions:
     normalize
         ``total``: cells scaled by their total count, the field's convention. ``visible``: what models see
         is scaled by the visible counts alone, so that no trace of the hidden counts remains.
+    members
+        Networks whose mean a model is, foundation models aside; None is one from 501 training cells on, and up to four
+        where there are fewer (:func:`fimp.tasks.members.default_members`). All models are treated alike.
 
     Raises
     ------
@@ -64,6 +68,7 @@ class ExpressionOptions:
     zeros: float = 0.0
     split: str = "random"
     normalize: str = "total"
+    members: int | None = None
 
     def __post_init__(self) -> None:
         if self.tokens < 1:
@@ -76,6 +81,8 @@ class ExpressionOptions:
             raise FIMPError(f"--split: {self.split!r} is unknown; use random or blocks")
         if self.normalize not in ("total", "visible"):
             raise FIMPError(f"--normalize: {self.normalize!r} is unknown; use total or visible")
+        if self.members is not None and self.members < 1:
+            raise FIMPError(f"--members: {self.members} is below 1; use 1, for instance")
 
 
 class ExpressionNetwork(Network):
@@ -254,10 +261,11 @@ class ExpressionTask(Task):
             "deviation": deviation,
             "visible_total": visible_total,
             "values": int(np.diff(values.indptr)[training].sum()),
+            "nodes": len(training),
         }
 
     def state(self) -> dict[str, Any]:
-        """What was measured on training cells: of genes, of neighbours, of totals, and how many values there are."""
+        """What was measured on training cells: of genes, of neighbours, of totals, and how many cells and values."""
         return self._state
 
     def inputs(self, nodes: NDArray[np.int64], epoch: int) -> CellTokens:
@@ -283,11 +291,16 @@ class ExpressionTask(Task):
             return FoundationExpressionNetwork(reader, model, measured["deviation"], QUERIES_PER_STEP)
         choice = choice.for_data(measured["values"], default_reach(measured["agreement"]))
         parts = measured["gene_mean"], measured["gene_deviation"], measured["deviation"]
-        if choice.gene_table is None:
-            return ExpressionNetwork(choice, *parts)
-        embedding, report = gene_vectors(choice.gene_table, self.data.gene_names, self.data.name)
-        network = ExpressionNetwork(choice, *parts, embedding)
-        network.notes = (report,)
+        embedding: Tensor | None = None
+        notes: tuple[str, ...] = ()
+        if choice.gene_table is not None:
+            embedding, report = gene_vectors(choice.gene_table, self.data.gene_names, self.data.name)
+            notes = (report,)
+        count = default_members(measured["nodes"]) if self.options.members is None else self.options.members
+        choices = [choice.member(index) for index in range(count)] if choice.spec.trainable else [choice]
+        members = [ExpressionNetwork(one, *parts, embedding) for one in choices]
+        network: Network = members[0] if len(members) == 1 else Members(members)
+        network.notes = notes
         return network
 
     def loss(self, prediction: Tensor, inputs: CellTokens) -> Tensor:

@@ -80,10 +80,12 @@ class NodeModule(lightning.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of a batch of seeds."""
-        prediction = self._predict(batch)
-        loss = self.task.loss(prediction, batch.seeds)
+        answer = self._predict(batch)
+        # Of several networks, each has a loss of its own (fimp.tasks.members).
+        predictions = answer if isinstance(answer, list) else [answer]
+        loss = torch.stack([self.task.loss(prediction, batch.seeds) for prediction in predictions]).mean()
         if processes.count() > 1:
-            loss, value = self._of_all(loss, self.task.loss_weight(prediction, batch.seeds), batch)
+            loss, value = self._of_all(loss, self.task.loss_weight(predictions[0], batch.seeds), batch)
         else:
             value = loss
         self.log("train_loss", value, on_step=False, on_epoch=True, batch_size=batch.graph.num_step_seeds)

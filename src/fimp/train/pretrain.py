@@ -113,7 +113,7 @@ def pretrain(
     module = PretrainingModule(
         network, task, choice.hyperparameters, plan.steps or planned, min(100, planned // 10), plan.precision
     )
-    sampler = sampler_for(task, choice, network.model.pretraining_hops, plan.fanout, training=True)
+    sampler = sampler_for(task, choice, network.pretraining_hops, plan.fanout, training=True)
     checkpoint = ModelCheckpoint(last.parent, last.stem, enable_version_counter=False, save_on_train_epoch_end=True)
     checkpoint.FILE_EXTENSION = last.suffix
     callbacks: list[Callback] = [

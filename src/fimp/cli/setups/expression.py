@@ -26,6 +26,9 @@ def setup(
     split: cells.Split = "random",
     normalize: Annotated[str, typer.Option(help="Scale by total or by visible counts.")] = "total",
     zeros: Annotated[float, typer.Option(help="Share of tokens from genes a cell does not express.")] = 0.0,
+    members: Annotated[
+        int | None, typer.Option(help="Networks whose mean a model is; by default 1, or up to 4 for few cells.")
+    ] = None,
 ) -> Setup:
     """Predict hidden gene expression (paper table 1)."""
     from fimp.data.cells import CellOptions
@@ -46,5 +49,5 @@ def setup(
             vocabulary=vocabulary,
             min_counts=min_counts,
         ),
-        ExpressionOptions(tokens=tokens, zeros=zeros, split=split, normalize=normalize),
+        ExpressionOptions(tokens=tokens, zeros=zeros, split=split, normalize=normalize, members=members),
     )
