@@ -32,7 +32,8 @@ from common import held_by, measure_times, peak_memory, show, text, versions
 from torch import Tensor, nn
 
 from fimp.nn import FoundationMessage
-from fimp.nn.transformer import StackConfig, TransformerStack
+from fimp.nn.stack_config import StackConfig
+from fimp.nn.transformer import TransformerStack
 
 
 class Size(NamedTuple):

@@ -8,7 +8,8 @@ from torch.nn import functional as F
 
 from fimp.errors import FIMPError
 from fimp.nn import StackConfig, TransformerLayer, TransformerStack
-from fimp.nn.transformer import ACTIVATIONS, parse_layers
+from fimp.nn.stack_config import ACTIVATIONS
+from fimp.nn.transformer import parse_layers
 
 GOLDEN = Path(__file__).parents[3] / "shared" / "golden" / "brainlm"
 

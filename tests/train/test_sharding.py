@@ -11,7 +11,8 @@ from torch.distributed.tensor import DTensor
 
 from fimp.foundation.scgpt_files import new_scgpt, save_scgpt
 from fimp.nn import FIMPConv, FoundationMessage
-from fimp.nn.transformer import StackConfig, TransformerStack
+from fimp.nn.stack_config import StackConfig
+from fimp.nn.transformer import TransformerStack
 from fimp.train.callbacks import read_metrics
 from fimp.train.checkpoint import load_tree
 from fimp.train.sharding import gather, like, shard

@@ -17,8 +17,8 @@ from fimp.nn import foundation_message
 from fimp.tasks import CellTypeTask, ExpressionTask
 from fimp.train import TrainOptions, evaluate, fit, processes
 
-#: Dropout draws other numbers in every process, so that only without it losses can be the same.
-PLAIN = {"dim": 16, "dropout": 0.0, "attention_dropout": 0.0}
+#: Dropout and isolation draw other numbers in every process, so that only without them losses can be the same.
+PLAIN = {"dim": 16, "dropout": 0.0, "attention_dropout": 0.0, "isolation": 0.0}
 FLAGS = ("type", "shard", "cut", "left", "uneven")
 
 

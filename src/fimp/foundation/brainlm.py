@@ -19,7 +19,8 @@ from fimp.foundation.hf import BERT_LAYER, Settings, model_type, naming, read_js
 from fimp.foundation.masking import Masked, mask_tokens, restore_tokens
 from fimp.foundation.registry import Family, register
 from fimp.foundation.scaling import read_scaling
-from fimp.nn.transformer import StackConfig, TransformerStack
+from fimp.nn.stack_config import StackConfig
+from fimp.nn.transformer import TransformerStack
 
 MODEL_TYPE = "brainlm_mae"
 

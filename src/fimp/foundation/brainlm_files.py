@@ -13,7 +13,7 @@ from fimp.foundation.brainlm import MODEL_TYPE, BrainLM, sin_cos, tensor_names
 from fimp.foundation.folders import finite, new_folder, write_json
 from fimp.foundation.hf import Settings
 from fimp.foundation.scaling import write_scaling
-from fimp.nn.transformer import TransformerLayer
+from fimp.nn.transformer_layer import TransformerLayer
 
 #: Rows of upstream's tables of sines and cosines: the most patches of a region that it can read.
 MOST_PATCHES = 5000

@@ -20,7 +20,8 @@ from fimp.foundation.pickles import read_pickle
 from fimp.foundation.registry import Family, register
 from fimp.foundation.scgpt import check_ids
 from fimp.foundation.vocabulary import GeneMatch, match_vocabulary
-from fimp.nn.transformer import ACTIVATIONS, StackConfig, TransformerStack
+from fimp.nn.stack_config import ACTIVATIONS, StackConfig
+from fimp.nn.transformer import TransformerStack
 
 #: Total to which upstream scales the counts of a cell before it divides them by medians.
 TARGET_SUM = 10_000.0

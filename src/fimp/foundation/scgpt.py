@@ -17,7 +17,8 @@ from fimp.foundation.cells import CellReader
 from fimp.foundation.hf import Settings, naming, read_json, read_tensors
 from fimp.foundation.registry import Family, register
 from fimp.foundation.vocabulary import GeneMatch, match_vocabulary
-from fimp.nn.transformer import StackConfig, TransformerStack
+from fimp.nn.stack_config import StackConfig
+from fimp.nn.transformer import TransformerStack
 
 #: Appended to a vocabulary that lacks them, in this order, as upstream does.
 SPECIAL_TOKENS = ("<pad>", "<cls>", "<eoc>")

@@ -15,7 +15,8 @@ from fimp.foundation.base import FoundationModel, Rows, fill
 from fimp.foundation.hf import Settings, model_type, naming, read_json, read_weights
 from fimp.foundation.registry import Family, register
 from fimp.foundation.vit_images import ImageReader
-from fimp.nn.transformer import ACTIVATIONS, StackConfig, TransformerStack
+from fimp.nn.stack_config import ACTIVATIONS, StackConfig
+from fimp.nn.transformer import TransformerStack
 
 
 class Images(NamedTuple):

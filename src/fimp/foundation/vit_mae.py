@@ -16,7 +16,8 @@ from fimp.foundation.hf import Settings
 from fimp.foundation.masking import mask_tokens, restore_tokens
 from fimp.foundation.vit import ViT, layer_tensor, tensor_names
 from fimp.nn.positions import sin_cos_2d
-from fimp.nn.transformer import StackConfig, TransformerStack
+from fimp.nn.stack_config import StackConfig
+from fimp.nn.transformer import TransformerStack
 
 #: Upstream's default.
 _EPS = 1e-12

@@ -17,7 +17,8 @@ from fimp.models.registry import Backbone, Hyperparameters
 from fimp.nn.fimp_conv import FIMPConv
 from fimp.nn.foundation_attention import message_attention
 from fimp.nn.foundation_message import FoundationMessage
-from fimp.nn.transformer import TransformerLayer, TransformerStack
+from fimp.nn.transformer import TransformerStack
+from fimp.nn.transformer_layer import TransformerLayer
 from fimp.tokenizers.base import Tokens
 
 

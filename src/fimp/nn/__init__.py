@@ -5,7 +5,9 @@ from fimp.nn.fimp_conv import FIMPConv, add_missing_self_loops
 from fimp.nn.foundation_message import FoundationMessage
 from fimp.nn.layers import FeatureDropout, FeedForward, FIMPLayer, OwnAttention
 from fimp.nn.readout import mean_tokens
-from fimp.nn.transformer import StackConfig, TransformerLayer, TransformerStack
+from fimp.nn.stack_config import StackConfig
+from fimp.nn.transformer import TransformerStack
+from fimp.nn.transformer_layer import TransformerLayer
 
 __all__ = [
     "CrossNodeAttention",

@@ -10,7 +10,7 @@ from torch import Tensor
 from fimp import ops
 from fimp.errors import FIMPError
 from fimp.nn.foundation_message import FoundationMessage, Streams
-from fimp.nn.transformer import TransformerLayer
+from fimp.nn.transformer_layer import TransformerLayer
 
 
 @torch.no_grad()

@@ -12,7 +12,8 @@ from torch.utils.checkpoint import checkpoint
 
 from fimp import ops
 from fimp.errors import FIMPError
-from fimp.nn.transformer import TransformerLayer, TransformerStack, without_masked
+from fimp.nn.transformer import TransformerStack
+from fimp.nn.transformer_layer import TransformerLayer, without_masked
 
 #: Numbers that the backward pass of a chunk of edges may hold. On a GPU, small chunks leave most of it idle.
 _NUMBERS_PER_CHUNK = {"cpu": 2**26, "cuda": 2**29}

@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_map
 
 from fimp.errors import FIMPError
 from fimp.nn.foundation_message import FoundationMessage
-from fimp.nn.transformer import TransformerLayer
+from fimp.nn.transformer_layer import TransformerLayer
 from fimp.train import processes
 
 N = TypeVar("N", bound=nn.Module)

@@ -20,7 +20,7 @@ from fimp.errors import FIMPError
 from fimp.foundation.brainlm import BrainLM
 from fimp.foundation.brainlm_files import new_brainlm
 from fimp.models.registry import Backbone, ModelChoice
-from fimp.nn.transformer import StackConfig
+from fimp.nn.stack_config import StackConfig
 from fimp.tasks.base import Network
 from fimp.train.fit import Fitted
 from fimp.train.foundation.masked import Filled, MaskedPretraining, fit_new

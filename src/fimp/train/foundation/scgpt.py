@@ -17,7 +17,7 @@ from fimp.foundation.scgpt_files import new_scgpt
 from fimp.models.checkpoints import FoundationChoice
 from fimp.models.foundation import FoundationBackbone
 from fimp.models.registry import ModelChoice
-from fimp.nn.transformer import StackConfig
+from fimp.nn.stack_config import StackConfig
 from fimp.tasks import ExpressionOptions, ExpressionTask
 from fimp.tasks.base import Network
 from fimp.tasks.expression import QUERIES_PER_STEP
