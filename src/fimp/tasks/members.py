@@ -39,6 +39,12 @@ class Members(Network):
         return self._all[0].pretraining_hops
 
     @property
+    def encoder(self) -> nn.Module:
+        """Tokenizer of the first member, which :meth:`embed` is of."""
+        found: nn.Module = self._all[0].get_submodule("encoder")
+        return found
+
+    @property
     def _all(self) -> list[Network]:
         return [member for member in self.members if isinstance(member, Network)]
 
