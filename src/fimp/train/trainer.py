@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from types import FrameType
 
 import lightning
 from lightning.pytorch.callbacks import Callback
@@ -63,40 +62,13 @@ def make_trainer(
         deterministic="warn",
         check_val_every_n_epoch=validate_every,
         num_sanity_val_steps=0,
-        callbacks=[*callbacks, Interruption()],
+        callbacks=list(callbacks),
         plugins=[SafeCheckpointIO()],
         default_root_dir=folder,
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-
-
-class Interruption(Callback):
-    """Remembers Ctrl-C, and raises at the next step what somebody swallowed; :func:`run_trainer` undoes it.
-
-    Libraries written in C ask objects for attributes and forget whatever that raises, KeyboardInterrupt included.
-    """
-
-    def __init__(self) -> None:
-        self._seen = False
-
-    def on_fit_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
-        """Listen, besides whoever does."""
-        before = signal.getsignal(signal.SIGINT)
-
-        def handle(number: int, frame: FrameType | None) -> None:
-            self._seen = True
-            if callable(before):
-                before(number, frame)
-
-        with suppress(ValueError):  # not in the main thread
-            signal.signal(signal.SIGINT, handle if callable(before) else before)
-
-    def on_train_batch_start(self, *arguments: object) -> None:
-        """Raise what is overdue."""
-        if self._seen:
-            raise KeyboardInterrupt
 
 
 def run_trainer(
