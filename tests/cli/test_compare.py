@@ -10,7 +10,7 @@ import yaml
 
 import fimp
 
-COMMON = ["compare", "expression", "--batch-size", "64", "--device", "cpu", "--jobs", "1"]
+COMMON = ["compare", "expression", "--batch-size", "64", "--device", "cpu", "--members", "1", "--jobs", "1"]
 
 
 @pytest.fixture(scope="module")
