@@ -15,7 +15,7 @@ from fimp.cli.main import app
 #: Names of cells, graphs, folders and checkpoints in the documentation, by what they stand for.
 CELLS = (
     "FILE.h5ad", "NEW.h5ad", "OTHER.h5ad", "A.h5ad", "B.h5ad", "cells.h5ad",
-    "osmfish_cortex.h5ad", "drosophila_embryo.h5ad",
+    "osmfish_cortex.h5ad", "drosophila_embryo.h5ad", "mob_spots.h5ad",
 )  # fmt: skip
 CHECKPOINTS = {"scgpt": ("FOLDER", "scGPT_human"), "vit": ("vit-base-patch16-224",), "brainlm": ("BrainLM", "MODEL")}
 _SIZE = ("--dim", "16", "--layers", "2", "--heads", "2", "--hidden", "16", "--epochs", "1", "--device", "cpu")
