@@ -12,8 +12,9 @@ from fimp.data.subgraph import Subgraph
 from fimp.tasks.attention import EdgeAttention, Keep
 from fimp.tasks.base import Network
 
-#: Networks that a model consists of at most where nobody says how many, and training nodes that are enough for one.
-MOST_MEMBERS, NODES_FOR_ONE = 4, 1000
+#: Networks that a model consists of at most where nobody says how many, and training nodes that they see together in an
+#: epoch at most, if they are more than one.
+MOST_MEMBERS, NODES_PER_EPOCH = 4, 1000
 
 
 class Members(Network):
@@ -75,4 +76,4 @@ def default_members(nodes: int) -> int:
     nodes
         Training nodes.
     """
-    return max(1, min(MOST_MEMBERS, NODES_FOR_ONE // max(nodes, 1)))
+    return max(1, min(MOST_MEMBERS, NODES_PER_EPOCH // max(nodes, 1)))
