@@ -3,12 +3,14 @@
     python benchmarks/scaling.py [--nodes 10000 100000 1000000] [--budget 3GiB] [--tmp FOLDER] [--json FILE]
 
 A graph of random points, numbered at random, whose edges come from the 8 nearest neighbours; 16 tokens of width 64 at
-every node; two layers (:class:`fimp.nn.FIMPLayer`, 4 heads) with :func:`fimp.train.layerwise_blocks`. Every measurement
-is a process of its own. Printed for every number of nodes:
+every node; two layers (:class:`fimp.nn.FIMPLayer`, 4 heads) with :func:`fimp.train.layerwise_blocks`. Every graph has a
+process of its own. A machine's speed may change within minutes, which is what a large graph takes; so the smallest is
+measured before and after each larger one and every five seconds meanwhile, while the larger one's process is held
+(SIGSTOP), which is not counted in its time. Printed for every number of nodes:
 
 - microseconds per node and layer, by the clock and in processor time of all threads (which does not count the time that
-  others had the processor), and their ratio to those of the smallest graph, measured before and after each larger one
-  (the median of up to five repetitions);
+  others had the processor), and their ratio to the mean of the smallest graph's meanwhile; and how often that was
+  measured, and from what to what it went;
 - the peak of resident memory above what the process held before the call (libraries, edges, positions), and the budget.
   The budget is for everything that the call allocates. Pages of files that the system caches are not the process's;
 - what one copy of the token states takes, and whether they were in a file.
@@ -23,18 +25,26 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import select
+import signal
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 DEGREE, TOKENS, WIDTH, HEADS, LAYERS = 8, 16, 64, 4, 2
-#: Nodes that the repetitions of a small measurement come to, at most five times.
-ENOUGH = 50_000
+#: Graphs of as many nodes are computed once before they are measured.
+WARM = 50_000
+#: Seconds of a large graph between two measurements of the smallest.
+SLICE = 5.0
+COLUMNS = (
+    "nodes", "edges", "wall µs", "cpu µs", "wall ratio", "cpu ratio", "peak MB", "budget", "states MB", "in a file",
+    "wall µs of the smallest meanwhile",
+)  # fmt: skip
 
 
 def make_graph(count: int, kind: str) -> tuple[Any, Any]:
@@ -52,63 +62,81 @@ def make_graph(count: int, kind: str) -> tuple[Any, Any]:
     return torch.from_numpy(np.stack([near.ravel(), dst])), torch.from_numpy(positions)
 
 
-def measure(count: int, kind: str, budget: str, folder: str) -> dict[str, Any]:
-    """Seconds by the clock and of processor time, peak memory above what was held, and the sum of all states."""
-    import torch
-    import torch.distributed as dist
+class Measurement:
+    """One graph, whose states can be computed again and again.
 
-    from fimp.nn import FIMPLayer
-    from fimp.tokenizers import Tokens
-    from fimp.train import layerwise_blocks
-    from fimp.train.peak_memory import peak_memory_mb, reset_peak_memory
+    Parameters
+    ----------
+    count, kind
+        Number of nodes, and which edges (:func:`make_graph`).
+    budget, folder
+        As in :func:`fimp.train.layerwise_inference`.
+    """
 
-    group = None
-    if "WORLD_SIZE" in os.environ:
-        dist.init_process_group("gloo")
-        group = dist.group.WORLD
-    edge_index, positions = make_graph(count, kind)
-    torch.manual_seed(0)
-    layers = [FIMPLayer(WIDTH, HEADS) for _ in range(LAYERS)]
-    content = torch.randn(997, TOKENS, WIDTH)
-    real = torch.ones(997, TOKENS, dtype=torch.bool)
+    def __init__(self, count: int, kind: str, budget: str, folder: str) -> None:
+        import torch
+        import torch.distributed as dist
 
-    def run() -> tuple[float, float, float]:
-        clock, processor, total = time.perf_counter(), time.process_time(), 0.0
+        from fimp.nn import FIMPLayer
+        from fimp.train.peak_memory import peak_memory_mb, reset_peak_memory
+
+        self._group = None
+        if "WORLD_SIZE" in os.environ:
+            dist.init_process_group("gloo")
+            self._group = dist.group.WORLD
+        self._count, self._budget, self._folder = count, budget, folder
+        self._edges, self._positions = make_graph(count, kind)
+        torch.manual_seed(0)
+        self._layers = [FIMPLayer(WIDTH, HEADS) for _ in range(LAYERS)]
+        self._content = torch.randn(997, TOKENS, WIDTH)
+        self._real = torch.ones(997, TOKENS, dtype=torch.bool)
+        if count <= WARM:
+            self._compute()  # what is set up once per process is not counted where it would count most
+        reset_peak_memory()
+        self._before = peak_memory_mb()
+
+    def _compute(self) -> float:
+        """Run all layers; the sum of all states."""
+        import torch
+
+        from fimp.tokenizers import Tokens
+        from fimp.train import layerwise_blocks
+
         blocks = layerwise_blocks(
-            layers,
-            lambda nodes: Tokens(content[nodes % 997], real[nodes % 997]),
-            edge_index,
-            count,
-            positions=positions,
-            memory_budget=budget,
-            folder=folder,
-            group=group,
+            self._layers,
+            lambda nodes: Tokens(self._content[nodes % 997], self._real[nodes % 997]),
+            self._edges,
+            self._count,
+            positions=self._positions,
+            memory_budget=self._budget,
+            folder=self._folder,
+            group=self._group,
         )
-        for _, (h, _) in blocks:
-            total += float(h.sum(dtype=torch.float64))
-        return time.perf_counter() - clock, time.process_time() - processor, total
+        return sum(float(h.sum(dtype=torch.float64)) for _, (h, _) in blocks)
 
-    if count < ENOUGH:
-        run()  # what is set up once per process is not counted where it would count most
-    reset_peak_memory()
-    before = peak_memory_mb()
-    with files_made() as files:
-        found = [run() for _ in range(min(5, max(1, ENOUGH // count)))]
-    wall, processor = (statistics.median(times) for times in list(zip(*found, strict=True))[:2])
-    result = {
-        "wall": wall,
-        "cpu": processor,
-        "peak": peak_memory_mb() - before,
-        "before": before,
-        "sum": found[0][2],
-        "file": len(files) > 0,
-    }
-    if group is not None:
-        every: list[Any] = [None] * dist.get_world_size()
-        dist.all_gather_object(every, result)
-        result = {**result, "sum": sum(one["sum"] for one in every), "peak": max(one["peak"] for one in every)}
-        dist.destroy_process_group()
-    return result
+    def run(self) -> dict[str, Any]:
+        """Seconds by the clock and of processor time, peak memory above what was held, and the sum of all states."""
+        import torch.distributed as dist
+
+        from fimp.train.peak_memory import peak_memory_mb
+
+        with files_made() as files:
+            clock, processor = time.perf_counter(), time.process_time()
+            total = self._compute()
+            clock, processor = time.perf_counter() - clock, time.process_time() - processor
+        found = {
+            "wall": clock,
+            "cpu": processor,
+            "peak": peak_memory_mb() - self._before,
+            "before": self._before,
+            "sum": total,
+            "file": len(files) > 0,
+        }
+        if self._group is not None:
+            every: list[Any] = [None] * dist.get_world_size()
+            dist.all_gather_object(every, found)
+            found = {**found, "sum": sum(one["sum"] for one in every), "peak": max(one["peak"] for one in every)}
+        return found
 
 
 @contextmanager
@@ -123,23 +151,93 @@ def files_made() -> Iterator[list[int]]:
         widths.append(width)
         begin(self, count, width, *rest)
 
-    FileRows.__init__ = noted  # type: ignore[method-assign]
+    FileRows.__init__ = noted  # type: ignore[assignment, method-assign]
     try:
         yield widths
     finally:
         FileRows.__init__ = begin  # type: ignore[method-assign]
 
 
-def fresh(arguments: list[object], threads: int, processes: int = 1) -> dict[str, Any]:
-    """What :func:`measure` finds in a process of its own, or in several."""
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-    start = [sys.executable]
-    if processes > 1:
-        start += ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    command = [*start, str(Path(__file__).resolve()), "--measure", *map(str, arguments)]
-    done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+class Worker:
+    """A process that measures one graph whenever it is asked to.
+
+    Parameters
+    ----------
+    arguments
+        Those of :class:`Measurement`.
+    threads
+        Threads of torch.
+    processes
+        More than one share the nodes out.
+    """
+
+    def __init__(self, arguments: list[object], threads: int, processes: int = 1) -> None:
+        environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+        start = [sys.executable]
+        if processes > 1:
+            start += ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+        command = [*start, str(Path(__file__).resolve()), "--worker", *map(str, arguments)]
+        self._process = subprocess.Popen(
+            command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self._read()  # it is ready
+
+    def run(self, meanwhile: Callable[[], object] | None = None) -> dict[str, Any]:
+        """What :meth:`Measurement.run` finds.
+
+        Parameters
+        ----------
+        meanwhile
+            Called again and again while the process is held, which is not counted in its time.
+        """
+        assert self._process.stdin is not None
+        self._process.stdin.write("run\n")
+        self._process.stdin.flush()
+        held = 0.0
+        while meanwhile is not None and not self._answered(SLICE):
+            begin = time.perf_counter()
+            self._process.send_signal(signal.SIGSTOP)
+            # What has just ended has written that.
+            if not self._answered(0.1):
+                meanwhile()
+                held += time.perf_counter() - begin
+            self._process.send_signal(signal.SIGCONT)
+        found: dict[str, Any] = json.loads(self._read())
+        return {**found, "wall": found["wall"] - held}
+
+    def _answered(self, seconds: float) -> bool:
+        assert self._process.stdout is not None
+        return bool(select.select([self._process.stdout], [], [], seconds)[0])
+
+    def _read(self) -> str:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise SystemExit(f"scaling.py: a process that measures ended with {self._process.wait()}; see above")
+        return line
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+
+
+def work(arguments: list[str]) -> None:
+    """Measure whenever a line is read; with several processes, once."""
+    count, kind, budget, folder = arguments
+    measurement = Measurement(int(count), kind, budget, folder)
+    shared = "WORLD_SIZE" in os.environ
+    if shared and os.environ["RANK"] != "0":
+        measurement.run()
+        return
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    for _ in range(1) if shared else sys.stdin:
+        sys.stdout.write(json.dumps(measurement.run()) + "\n")
+        sys.stdout.flush()
 
 
 def show(*cells: object) -> None:
@@ -155,52 +253,63 @@ def per_node(found: dict[str, Any], count: int, key: str) -> float:
 
 
 def compare_sizes(sizes: list[int], budget: str, folder: str, threads: int) -> list[dict[str, Any]]:
-    """Measure all sizes, the smallest around each; print and return the table."""
-    show(
-        "nodes", "edges", "wall µs", "cpu µs", "wall ratio", "cpu ratio", "peak MB", "budget", "states MB", "in a file"
-    )
-    show(*["---"] * 10)
-    smallest, rows = sizes[0], []
-    base = [fresh([smallest, "near", budget, folder], threads)]
-    plan = [(size, "near") for size in sizes] + [(size, "random") for size in sizes[1:2]]
-    for count, kind in plan:
-        found = base[0] if count == smallest else fresh([count, kind, budget, folder], threads)
-        if count != smallest:
-            base.append(fresh([smallest, kind, budget, folder], threads))
-        around = base[-2:] if kind == "near" else base[-1:]
-        row = {
-            "nodes": count,
-            "edges": kind,
-            **{key: per_node(found, count, key) for key in ("wall", "cpu")},
-            **{
-                f"{key}_ratio": per_node(found, count, key)
-                / statistics.fmean(per_node(one, smallest, key) for one in around)
-                for key in ("wall", "cpu")
-            },
-            "peak_mb": found["peak"],
-            "budget": budget,
-            "states_mb": count * TOKENS * WIDTH * 4 / 2**20,
-            "file": found["file"],
-        }
-        rows.append(row)
-        show(*row.values())
-        row["around"] = [{key: per_node(one, smallest, key) for key in ("wall", "cpu")} for one in around]
+    """Measure all sizes, the smallest again and again meanwhile; print and return the table."""
+    show(*COLUMNS)
+    show(*["---"] * len(COLUMNS))
+    rows = []
+    for kind, counts in (("near", sizes), ("random", sizes[1:2])):
+        if not counts:
+            continue
+        with Worker([sizes[0], kind, budget, folder], threads) as smallest:
+            for count in counts:
+                found = smallest.run()
+                around = [found, *(smallest.run() for _ in range(4))] if count == sizes[0] else [found]
+                if count != sizes[0]:
+                    with Worker([count, kind, budget, folder], threads) as larger:
+                        found = larger.run(lambda: around.append(smallest.run()))  # noqa: B023
+                    around.append(smallest.run())
+                rows.append(row_of(count, kind, budget, found, sizes[0], around))
     return rows
 
 
+def row_of(
+    count: int, kind: str, budget: str, found: dict[str, Any], smallest: int, around: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """Print and return what was found of a graph, and of the smallest meanwhile."""
+    keys = ("wall", "cpu")
+    times = {key: [per_node(one, smallest, key) for one in around] for key in keys}
+    means = {key: statistics.fmean(times[key]) for key in keys}
+    taken = means if count == smallest else {key: per_node(found, count, key) for key in keys}
+    row = {
+        "nodes": count,
+        "edges": kind,
+        **taken,
+        **{f"{key}_ratio": taken[key] / means[key] for key in keys},
+        "peak_mb": found["peak"],
+        "budget": budget,
+        "states_mb": count * TOKENS * WIDTH * 4 / 2**20,
+        "file": found["file"],
+    }
+    show(*row.values(), f"{len(around)}: {min(times['wall']):.0f} to {max(times['wall']):.0f}")
+    return {**row, "around": times}
+
+
 def compare_processes(count: int, budget: str, folder: str) -> list[dict[str, Any]]:
-    """Measure one process and two, with one thread each; print and return the table."""
+    """Measure one process, two, and one again, with one thread each; print and return the table."""
     sys.stdout.write(f"\n{count:,} nodes, near edges, one thread per process\n\n")
     show("processes", "seconds", "ratio", "peak MB of a process", "difference of results")
     show(*["---"] * 5)
-    rows: list[dict[str, Any]] = []
-    for processes in (1, 2):
-        found = fresh([count, "near", budget, folder], 1, processes)
-        first = rows[0] if rows else {"seconds": found["wall"], "sum": found["sum"]}
-        row = {"processes": processes, "seconds": found["wall"], "sum": found["sum"], "peak_mb": found["peak"]}
+    found = []
+    for processes in (1, 2, 1):
+        with Worker([count, "near", budget, folder], 1, processes) as worker:
+            found.append(worker.run())
+    alone = {**found[0], "wall": statistics.fmean([found[0]["wall"], found[2]["wall"]])}
+    rows = []
+    for processes, one in ((1, alone), (2, found[1])):
+        row = {"processes": processes, "seconds": one["wall"], "sum": one["sum"], "peak_mb": one["peak"]}
+        difference = abs(one["sum"] - alone["sum"]) / abs(alone["sum"])
+        show(processes, one["wall"], one["wall"] / alone["wall"], one["peak"], f"{difference:.1e}")
         rows.append(row)
-        difference = abs(found["sum"] - first["sum"]) / abs(first["sum"])
-        show(processes, found["wall"], found["wall"] / first["seconds"], found["peak"], f"{difference:.1e}")
     return rows
 
 
@@ -214,11 +323,10 @@ def main() -> None:
         "--threads", type=int, default=1, help="more are faster, but wait for each other where others use the machine"
     )
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--measure", nargs=4, help=argparse.SUPPRESS)
+    parser.add_argument("--worker", nargs=4, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
-    if chosen.measure:
-        count, kind, budget, folder = chosen.measure
-        sys.stdout.write(json.dumps(measure(int(count), kind, budget, folder)) + "\n")
+    if chosen.worker:
+        work(chosen.worker)
         return
     import tempfile
 

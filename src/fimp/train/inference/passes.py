@@ -171,13 +171,21 @@ class Passes:
 
     def _hear(self, layer: Layer, told: _Told, block: Block, states: Rows, kept: Rows | None) -> tuple[Tensor, Tensor]:
         """New states of a block, and their mask."""
+        own = np.arange(block.start, block.stop)
         if kept is None:
             h_src, mask_src = self._read(states, block.sources)
             heard = layer.tell(h_src, mask_src)
+            first = int(np.searchsorted(block.sources, block.start))
+            among = slice(first, first + len(own))
+            if np.array_equal(block.sources[among], own):
+                # All of the block's nodes are heard in it, as most are where neighbours lie together: read once.
+                h, mask = h_src[among], mask_src[among]
+            else:
+                h, mask = self._read(states, own)
         else:
             mask_src = self._masks.gather(block.sources).to(self._device)
             heard = unpack(kept.gather(block.sources).to(self._device), told.shapes)
-        h, mask = self._read(states, np.arange(block.start, block.stop))
+            h, mask = self._read(states, own)
         weight = None if block.edge_weight is None else block.edge_weight.to(self._device)
         new = layer.hear(h, mask, heard, mask_src, block.edge_index.to(self._device), weight)
         return new.cpu(), mask.cpu()
