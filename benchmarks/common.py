@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 #: Rounds of each comparison, and the seconds after which no other begins.
 LEAST_ROUNDS, MOST_ROUNDS, SECONDS = 3, 12, 20.0
@@ -78,6 +80,45 @@ def peak_memory(script: str, *arguments: object) -> float | None:
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}
     done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
     return float(done.stdout)
+
+
+class Operations(TorchDispatchMode):
+    """Counts the floating-point operations of dense matrix products, and of attention, while it is active.
+
+    Those done, that is: what a backward pass computes once more counts again. Products of sparse matrices do not count.
+
+    Attributes
+    ----------
+    count
+        Operations so far.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Run an operator, and count what it takes."""
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        packet = func._overloadpacket
+        attention = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+        if packet is attention or packet is torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward:
+            # Two products forward; backward the scores again, and two for each of them.
+            query, key = args[:2] if packet is attention else args[1:3]
+            self.count += (4 if packet is attention else 10) * query.numel() * key.size(-2)
+        elif packet in flop_registry:
+            dense = all(one.layout is torch.strided for one in args if isinstance(one, torch.Tensor))
+            self.count += flop_registry[packet](*args, **kwargs, out_val=out) if dense else 0
+        return out
+
+
+def matmul_rate() -> float:
+    """The highest rate of a large matrix product in a few, in operations per second."""
+    square = torch.randn(SIDE, SIDE)
+    return 2 * SIDE**3 / min(seconds_of(lambda: square @ square) for _ in range(LEAST_ROUNDS))
 
 
 def show(*cells: object) -> None:

@@ -13,7 +13,9 @@ measured before and after each larger one and every five seconds meanwhile, whil
   measured, and from what to what it went;
 - the peak of resident memory above what the process held before the call (libraries, edges, positions), and the budget.
   The budget is for everything that the call allocates. Pages of files that the system caches are not the process's;
-- what one copy of the token states takes, and whether they were in a file.
+- what one copy of the token states takes, and whether they were in a file;
+- useful floating-point operations per second by the clock, and their share of the rate of one large `torch.matmul` with
+  as many threads, measured before and afterwards.
 
 Edges between random nodes instead of near ones are measured at the second size: blocks then have no locality to use.
 At the second size also: two processes (gloo) that share the nodes out and exchange what they hear of each other,
@@ -39,11 +41,13 @@ from typing import Any, Self
 DEGREE, TOKENS, WIDTH, HEADS, LAYERS = 8, 16, 64, 4, 2
 #: Graphs of as many nodes are computed once before they are measured.
 WARM = 50_000
+#: Useful operations per node and layer: projections (for neighbours, for the node itself, of the update) and attention.
+OPERATIONS = 24 * TOKENS * WIDTH**2 + 4 * (DEGREE + 1) * TOKENS**2 * WIDTH
 #: Seconds of a large graph between two measurements of the smallest.
 SLICE = 5.0
 COLUMNS = (
     "nodes", "edges", "wall µs", "cpu µs", "wall ratio", "cpu ratio", "peak MB", "budget", "states MB", "in a file",
-    "wall µs of the smallest meanwhile",
+    "GFLOP/s", "share of matmul", "wall µs of the smallest meanwhile",
 )  # fmt: skip
 
 
@@ -190,9 +194,7 @@ class Worker:
         meanwhile
             Called again and again while the process is held, which is not counted in its time.
         """
-        assert self._process.stdin is not None
-        self._process.stdin.write("run\n")
-        self._process.stdin.flush()
+        self._ask("run")
         held = 0.0
         while meanwhile is not None and not self._answered(SLICE):
             begin = time.perf_counter()
@@ -204,6 +206,16 @@ class Worker:
             self._process.send_signal(signal.SIGCONT)
         found: dict[str, Any] = json.loads(self._read())
         return {**found, "wall": found["wall"] - held}
+
+    def rate(self) -> float:
+        """The rate of one large matrix product there, in operations per second."""
+        self._ask("rate")
+        return float(self._read())
+
+    def _ask(self, what: str) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{what}\n")
+        self._process.stdin.flush()
 
     def _answered(self, seconds: float) -> bool:
         assert self._process.stdout is not None
@@ -226,7 +238,9 @@ class Worker:
 
 
 def work(arguments: list[str]) -> None:
-    """Measure whenever a line is read; with several processes, once."""
+    """Measure whenever a line asks for it; with several processes, once."""
+    from common import matmul_rate
+
     count, kind, budget, folder = arguments
     measurement = Measurement(int(count), kind, budget, folder)
     shared = "WORLD_SIZE" in os.environ
@@ -235,8 +249,9 @@ def work(arguments: list[str]) -> None:
         return
     sys.stdout.write("ready\n")
     sys.stdout.flush()
-    for _ in range(1) if shared else sys.stdin:
-        sys.stdout.write(json.dumps(measurement.run()) + "\n")
+    for line in ["run\n"] if shared else sys.stdin:
+        found = measurement.run() if line == "run\n" else matmul_rate()
+        sys.stdout.write(json.dumps(found) + "\n")
         sys.stdout.flush()
 
 
@@ -262,18 +277,25 @@ def compare_sizes(sizes: list[int], budget: str, folder: str, threads: int) -> l
             continue
         with Worker([sizes[0], kind, budget, folder], threads) as smallest:
             for count in counts:
-                found = smallest.run()
+                found, rates = smallest.run(), [smallest.rate()]
                 around = [found, *(smallest.run() for _ in range(4))] if count == sizes[0] else [found]
                 if count != sizes[0]:
                     with Worker([count, kind, budget, folder], threads) as larger:
                         found = larger.run(lambda: around.append(smallest.run()))  # noqa: B023
                     around.append(smallest.run())
-                rows.append(row_of(count, kind, budget, found, sizes[0], around))
+                rates.append(smallest.rate())
+                rows.append(row_of(count, kind, budget, found, sizes[0], around, statistics.fmean(rates)))
     return rows
 
 
 def row_of(
-    count: int, kind: str, budget: str, found: dict[str, Any], smallest: int, around: list[dict[str, Any]]
+    count: int,
+    kind: str,
+    budget: str,
+    found: dict[str, Any],
+    smallest: int,
+    around: list[dict[str, Any]],
+    rate: float,
 ) -> dict[str, Any]:
     """Print and return what was found of a graph, and of the smallest meanwhile."""
     keys = ("wall", "cpu")
@@ -290,6 +312,8 @@ def row_of(
         "states_mb": count * TOKENS * WIDTH * 4 / 2**20,
         "file": found["file"],
     }
+    row |= {"gflops": OPERATIONS / taken["wall"] / 1e3}
+    row |= {"share_of_matmul": 1e9 * row["gflops"] / rate}
     show(*row.values(), f"{len(around)}: {min(times['wall']):.0f} to {max(times['wall']):.0f}")
     return {**row, "around": times}
 

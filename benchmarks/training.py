@@ -9,6 +9,10 @@ validation R2 is first as high. Seconds are those of training and of validation,
 run; loading data is not counted. A model that is never as good has no time. Those that pretrain (`graphmae`) do so
 within their seconds, in addition to the steps.
 
+Peak memory is what the process held more than before the run, and its ratio is to the best baseline's. Operations are
+those of dense matrix products and of attention that are done between the first validation and the last, counted in a
+short run of their own; the rate that they are compared with is that of one large `torch.matmul` after the run.
+
 With `--repeats`, models take turns, round after round. A seed repeats a run to the digit, so the least seconds of each
 validation count: others on the machine can only slow it down.
 """
@@ -21,12 +25,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from common import show, text, versions
+import torch
+from common import Operations, matmul_rate, show, text, versions
 
 from fimp.data import CellOptions, load_cells, simulate
 from fimp.models import ModelChoice, resolve_all
 from fimp.tasks import ExpressionOptions, ExpressionTask
 from fimp.train import TrainOptions, evaluate, fit
+from fimp.train.peak_memory import peak_memory_mb, reset_peak_memory
 
 MODELS = "mean,mlp,gcn,sage,gat,gin,gps,graphmae,fimp-base:no-edges,fimp-base"
 
@@ -35,18 +41,50 @@ def train(task: ExpressionTask, choice: ModelChoice, epochs: int, batch_size: in
     """Train a model; steps, and ``[seconds, R2]`` of every validation."""
     curve: list[list[float]] = []
     options = TrainOptions(epochs=epochs, batch_size=batch_size, patience=epochs + 1)
-    begun = time.perf_counter()
+    reset_peak_memory()
+    before, begun = peak_memory_mb(), time.perf_counter()
     fitted = fit(task, choice, options, on_validation=lambda r2: curve.append([time.perf_counter() - begun, r2]))
     if not curve:
         # What is not trained is as good as it gets from the start.
         curve.append([0.0, evaluate(task, choice, fitted.network, task.split["val"], options)["r2"]])
-    return {"steps": fitted.steps, "curve": curve}
+    peak = fitted.peak_memory_mb - before if fitted.steps else None
+    return {"steps": fitted.steps, "curve": curve, "peak_mb": peak, "matmul_flops_per_second": matmul_rate()}
+
+
+def operations(task: ExpressionTask, choice: ModelChoice, batch_size: int) -> tuple[int, int]:
+    """Of an epoch of training, and of a validation, counted in a short run of their own."""
+    marks: list[int] = []
+    options, threads = TrainOptions(epochs=2, batch_size=batch_size), torch.get_num_threads()
+    # Other threads do not count.
+    torch.set_num_threads(1)
+    try:
+        with Operations() as counted:
+            fitted = fit(task, choice, options, on_validation=lambda _: marks.append(counted.count))
+            before = counted.count
+            evaluate(task, choice, fitted.network, task.split["val"], options)
+            validation = counted.count - before
+    finally:
+        torch.set_num_threads(threads)
+    return (marks[1] - marks[0] - validation, validation) if marks else (0, validation)
+
+
+def rate(run: dict[str, Any], epoch: int, validation: int, epochs: int) -> dict[str, float | None]:
+    """Operations per second between the first validation and the last, and their share of the machine's."""
+    checks = len(run["curve"])
+    if checks < 2:
+        return {"flops_per_second": None, "share_of_matmul": None}
+    # There is one validation after every few epochs, always as many.
+    every = epochs // checks
+    done = (checks - 1) * (every * epoch + validation)
+    achieved = done / (run["curve"][-1][0] - run["curve"][0][0])
+    return {"flops_per_second": achieved, "share_of_matmul": achieved / run["matmul_flops_per_second"]}
 
 
 def faster(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
-    """The same run twice, with the least seconds of each validation."""
+    """The same run twice, with the least seconds of each validation, and the machine's higher rate."""
     curve = [[min(a[0], b[0]), a[1]] for a, b in zip(one["curve"], other["curve"], strict=True)]
-    return {**one, "curve": curve}
+    speed = "matmul_flops_per_second"
+    return {**one, "curve": curve, speed: max(one[speed], other[speed])}
 
 
 def compare(runs: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -64,6 +102,8 @@ def compare(runs: dict[str, dict[str, Any]]) -> dict[str, Any]:
         ratio = seconds / fastest if seconds is not None and fastest > 0 else None
         rows[name] = {"best_r2": best[name], "seconds_to_target": seconds, "ratio": ratio}
         rows[name] |= {"seconds": run["curve"][-1][0], **run}
+        held, least = run["peak_mb"], runs[leader]["peak_mb"]
+        rows[name]["peak_ratio"] = held / least if held is not None and least else None
     return {"target": best[leader], "target_model": leader, "models": rows}
 
 
@@ -94,15 +134,30 @@ def main() -> None:
             run = train(task, task.with_defaults(choice), epochs, batch_size)
             runs[name] = faster(runs[name], run) if name in runs else run
     found = compare(runs)
+    for name, row in found["models"].items():
+        row |= rate(row, *operations(task, task.with_defaults(choices[name]), batch_size), epochs)
     sys.stdout.write(
         f"{data.name}: {data.num_nodes:,} cells, {len(data.gene_names):,} genes; {epochs} epochs; "
         f"target: validation R2 {found['target']:.4f} of {found['target_model']}\n\n"
     )
-    show("model", "best validation R2", "s to the target", "ratio to the fastest", "s of all steps", "steps")
-    show(*["---"] * 6)
+    show(
+        "model", "best validation R2", "s to the target", "ratio to the fastest", "s of all steps", "steps", "peak MB",
+        "peak ratio", "FLOP/s", "share of matmul",
+    )  # fmt: skip
+    show(*["---"] * 10)
+    columns = {
+        "best_r2": "{:.4f}",
+        "seconds_to_target": "{:.1f}",
+        "ratio": "{:.2f}",
+        "seconds": "{:.1f}",
+        "steps": "{}",
+        "peak_mb": "{:.0f}",
+        "peak_ratio": "{:.2f}",
+        "flops_per_second": "{:.3g}",
+        "share_of_matmul": "{:.1%}",
+    }
     for name, row in found["models"].items():
-        columns = (("best_r2", "{:.4f}"), ("seconds_to_target", "{:.1f}"), ("ratio", "{:.2f}"), ("seconds", "{:.1f}"))
-        show(name, *(text(row, *column) for column in columns), row["steps"])
+        show(name, *(text(row, *column) for column in columns.items()))
     if chosen.json:
         from fimp.train.runs import write_json
 

@@ -16,5 +16,5 @@ def script(monkeypatch):
         return module
 
     yield load
-    for name in ("common", "disk_memory", "edge_attention", "foundation", "training"):
+    for name in ("common", "disk_memory", "edge_attention", "foundation", "scaling", "training"):
         sys.modules.pop(name, None)
