@@ -18,8 +18,7 @@ from fimp.foundation.geneformer_cells import GeneformerReader
 from fimp.foundation.hf import BERT_LAYER, Settings, model_type, naming, read_json, read_weights
 from fimp.foundation.pickles import read_pickle
 from fimp.foundation.registry import Family, register
-from fimp.foundation.scgpt import check_ids
-from fimp.foundation.vocabulary import GeneMatch, match_vocabulary
+from fimp.foundation.vocabulary import GeneMatch, check_ids, match_vocabulary
 from fimp.nn.stack_config import ACTIVATIONS, StackConfig
 from fimp.nn.transformer import TransformerStack
 

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from fimp.data.columns import listed
 from fimp.data.genes import plain_name
@@ -146,3 +148,15 @@ def read_mapping(path: str | Path) -> dict[str, str]:
         names = listed(table["to"][table["from"] == twice.iloc[0]], 3)
         raise FIMPError(f"{path}: gene {twice.iloc[0]!r} is mapped to several names ({names}); keep one row of them")
     return dict(zip(table["from"], table["to"], strict=True))
+
+
+def check_ids(ids: Tensor, size: int, name: str) -> None:
+    """Raise a :class:`FIMPError` that begins with ``name`` unless ``ids`` are integers from 0 to ``size - 1``."""
+    if ids.is_floating_point() or ids.dtype == torch.bool:
+        raise FIMPError(f"{name} has type {ids.dtype}, wanted integers")
+    # Reading numbers back from a GPU would stall it; its own kernels assert their range.
+    if ids.device.type == "cpu" and ids.numel() and (int(ids.min()) < 0 or int(ids.max()) >= size):
+        raise FIMPError(
+            f"{name} has tokens {int(ids.min())}..{int(ids.max())}, wanted 0..{size - 1}; "
+            "make them with the vocabulary of this checkpoint"
+        )
