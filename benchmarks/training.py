@@ -9,9 +9,10 @@ validation R2 is first as high. Seconds are those of training and of validation,
 run; loading data is not counted. A model that is never as good has no time. Those that pretrain (`graphmae`) do so
 within their seconds, in addition to the steps.
 
-Peak memory is what the process held more than before the run, and its ratio is to the best baseline's. Operations are
-those of dense matrix products and of attention that are done between the first validation and the last, counted in a
-short run of their own; the rate that they are compared with is that of one large `torch.matmul` after the run.
+Peak memory is what two epochs hold at most above what was held before, in a fresh process for each model, as in
+`edge_attention.py`; its ratio is to the best baseline's. Operations are those of dense matrix products and of attention
+that are done between the first validation and the last, counted in a short run of their own; the rate that they are
+compared with is that of one large `torch.matmul` after the run.
 
 With `--repeats`, models take turns, round after round. A seed repeats a run to the digit, so the least seconds of each
 validation count: others on the machine can only slow it down.
@@ -22,17 +23,17 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from common import Operations, matmul_rate, show, text, versions
+from common import Operations, held_by, matmul_rate, peak_memory, show, text, versions
 
 from fimp.data import CellOptions, load_cells, simulate
-from fimp.models import ModelChoice, resolve_all
+from fimp.models import ModelChoice, resolve, resolve_all
 from fimp.tasks import ExpressionOptions, ExpressionTask
 from fimp.train import TrainOptions, evaluate, fit
-from fimp.train.peak_memory import peak_memory_mb, reset_peak_memory
 
 MODELS = "mean,mlp,gcn,sage,gat,gin,gps,graphmae,fimp-base:no-edges,fimp-base"
 
@@ -41,14 +42,24 @@ def train(task: ExpressionTask, choice: ModelChoice, epochs: int, batch_size: in
     """Train a model; steps, and ``[seconds, R2]`` of every validation."""
     curve: list[list[float]] = []
     options = TrainOptions(epochs=epochs, batch_size=batch_size, patience=epochs + 1)
-    reset_peak_memory()
-    before, begun = peak_memory_mb(), time.perf_counter()
+    begun = time.perf_counter()
     fitted = fit(task, choice, options, on_validation=lambda r2: curve.append([time.perf_counter() - begun, r2]))
     if not curve:
         # What is not trained is as good as it gets from the start.
         curve.append([0.0, evaluate(task, choice, fitted.network, task.split["val"], options)["r2"]])
-    peak = fitted.peak_memory_mb - before if fitted.steps else None
-    return {"steps": fitted.steps, "curve": curve, "peak_mb": peak, "matmul_flops_per_second": matmul_rate()}
+    return {"steps": fitted.steps, "curve": curve, "matmul_flops_per_second": matmul_rate()}
+
+
+def memory(task: ExpressionTask, choice: ModelChoice, batch_size: int) -> float:
+    """MB that two epochs of training hold at most above what was held before; for a process of its own."""
+    options = TrainOptions(epochs=2, batch_size=batch_size)
+
+    def make(nodes: int) -> Callable[[], object]:
+        # What is loaded once is loaded by another model.
+        chosen = resolve("mlp") if nodes == 2 else choice
+        return lambda: fit(task, task.with_defaults(chosen), options)
+
+    return held_by(make, task.data.num_nodes)
 
 
 def operations(task: ExpressionTask, choice: ModelChoice, batch_size: int) -> tuple[int, int]:
@@ -102,8 +113,6 @@ def compare(runs: dict[str, dict[str, Any]]) -> dict[str, Any]:
         ratio = seconds / fastest if seconds is not None and fastest > 0 else None
         rows[name] = {"best_r2": best[name], "seconds_to_target": seconds, "ratio": ratio}
         rows[name] |= {"seconds": run["curve"][-1][0], **run}
-        held, least = run["peak_mb"], runs[leader]["peak_mb"]
-        rows[name]["peak_ratio"] = held / least if held is not None and least else None
     return {"target": best[leader], "target_model": leader, "models": rows}
 
 
@@ -119,6 +128,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--json", type=Path, help="file for the numbers")
+    parser.add_argument("--memory", help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     choices = {choice.name: choice for choice in resolve_all(chosen.models)}
     if all(name.startswith("fimp") for name in choices):
@@ -127,6 +137,9 @@ def main() -> None:
     data = load_cells(source, CellOptions(fraction=chosen.fraction), name=None if chosen.data else "simulated tissue")
     task = ExpressionTask(data, ExpressionOptions(), chosen.seed)
     batch_size = min(chosen.batch_size, len(task.split["train"]))
+    if chosen.memory:
+        sys.stdout.write(f"{memory(task, choices[chosen.memory], batch_size)}\n")
+        return
     epochs = -(-chosen.steps // -(-len(task.split["train"]) // batch_size))
     runs: dict[str, dict[str, Any]] = {}
     for _ in range(chosen.repeats):
@@ -135,7 +148,11 @@ def main() -> None:
             runs[name] = faster(runs[name], run) if name in runs else run
     found = compare(runs)
     for name, row in found["models"].items():
+        row["peak_mb"] = peak_memory(__file__, name, *sys.argv[1:]) if row["steps"] else None
         row |= rate(row, *operations(task, task.with_defaults(choices[name]), batch_size), epochs)
+    most = found["models"][found["target_model"]]["peak_mb"]
+    for row in found["models"].values():
+        row["peak_ratio"] = row["peak_mb"] / most if row["peak_mb"] is not None and most else None
     sys.stdout.write(
         f"{data.name}: {data.num_nodes:,} cells, {len(data.gene_names):,} genes; {epochs} epochs; "
         f"target: validation R2 {found['target']:.4f} of {found['target_model']}\n\n"
