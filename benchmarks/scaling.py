@@ -199,11 +199,13 @@ class Worker:
         while meanwhile is not None and not self._answered(SLICE):
             begin = time.perf_counter()
             self._process.send_signal(signal.SIGSTOP)
-            # What has just ended has written that.
-            if not self._answered(0.1):
-                meanwhile()
-                held += time.perf_counter() - begin
-            self._process.send_signal(signal.SIGCONT)
+            try:
+                # What has just ended has written that.
+                if not self._answered(0.1):
+                    meanwhile()
+                    held += time.perf_counter() - begin
+            finally:
+                self._process.send_signal(signal.SIGCONT)
         found: dict[str, Any] = json.loads(self._read())
         return {**found, "wall": found["wall"] - held}
 
