@@ -37,11 +37,15 @@ def make_sampler(masking, seed=0, counts=None):
 
 def rows(tokens):
     """What each cell shows, without padding: comparable between batches of other widths."""
-    return [tuple(part[index][tokens.mask[index]].tolist() for part in tokens) for index in range(len(tokens.mask))]
+    depth = tokens.depth.nan_to_num(nan=-1e9).tolist()
+    return [
+        (depth[index], *(part[index][tokens.mask[index]].tolist() for part in tokens[:-1]))
+        for index in range(len(tokens.mask))
+    ]
 
 
 def is_well_formed(tokens, sampler, cells):
-    genes, targets, values, mask, hidden = tokens
+    genes, targets, values, mask, hidden, _ = tokens
     truth = sampler.values[cells].toarray()
     for index in range(len(cells)):
         real = int(mask[index].sum())
@@ -168,6 +172,7 @@ def test_hidden_counts_never_change_what_is_shown(masking, seed, epoch, extra):
     after = TokenSampler(changed, masking, seed, sampler.scale).draw(np.arange(9), epoch)
     assert torch.equal(before.genes, after.genes)
     assert torch.equal(before.values, after.values)
+    assert torch.equal(before.depth.nan_to_num(), after.depth.nan_to_num())
     if (before.hidden & (before.targets > 0)).any():
         assert not torch.equal(before.targets, after.targets)
 
@@ -183,6 +188,7 @@ def test_visible_totals_leave_no_trace_of_hidden_counts_in_the_scale():
     after = make_sampler(masking, 0, more).draw(np.arange(9))
     assert torch.equal(before.genes, after.genes)
     torch.testing.assert_close(before.values, after.values, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(before.depth, after.depth, rtol=1e-4, atol=1e-5, equal_nan=True)
     # The shown counts of a cell sum to the visible total.
     shown = torch.expm1(before.values.double()).sum(1)
     has_visible = (before.mask & ~before.hidden).any(1)
@@ -242,6 +248,37 @@ def test_empty_cells_and_empty_batches_have_tables_of_padding():
 def test_take_keeps_the_first_cells_of_every_part(n):
     tokens = make_sampler(Masking(tokens=5)).draw(np.arange(9))
     taken = tokens.take(n)
-    assert [len(part) for part in taken] == [n] * 5
-    assert all(torch.equal(part[:n], kept) for part, kept in zip(tokens, taken, strict=True))
+    assert [len(part) for part in taken] == [n] * 6
+    for part, kept in zip(tokens, taken, strict=True):
+        torch.testing.assert_close(part[:n], kept, rtol=0, atol=0, equal_nan=True)
     assert taken.to(torch.device("cpu")).genes.device.type == "cpu"
+
+
+@given(maskings, seeds, epochs, st.booleans())
+def test_depth_is_the_largest_factor_that_shown_values_are_multiples_of(masking, seed, epoch, hide):
+    counts = counts_table(seed, rate=3.0)
+    tokens = make_sampler(masking, seed, counts).draw(np.arange(9), epoch, hide)
+    for cell in range(9):
+        shown = tokens.mask[cell] & ~tokens.hidden[cell] & (tokens.values[cell] > 0)
+        if not shown.any():
+            assert tokens.depth[cell].isnan()
+            continue
+        # Read from what is shown and nothing else: multiples of it are whole, and have no divisor in common.
+        multiple = np.expm1(tokens.values[cell][shown].double().numpy()) / np.exp(float(tokens.depth[cell]))
+        np.testing.assert_allclose(multiple, np.rint(multiple), rtol=1e-4)
+        assert np.gcd.reduce(np.rint(multiple).astype(int)) == 1
+
+
+def test_one_count_shown_tells_the_factor_that_counts_were_scaled_by():
+    sampler = make_sampler(Masking(tokens=14))
+    tokens = sampler.draw(np.arange(9), hide=False)
+    once = (counts_table(0) == 1).any(1)
+    assert 3 <= once.sum() < 9
+    np.testing.assert_allclose(tokens.depth[once], np.log(sampler.scale[once]), rtol=1e-5)
+
+
+def test_values_that_are_no_counts_have_no_depth():
+    counts = counts_table(0)
+    tokens = TokenSampler(sparse.csr_matrix(counts), Masking(), 0).draw(np.arange(9))
+    assert tokens.depth.isnan().all()
+    assert tokens.visible().depth.shape == tokens.columns(2).depth.shape == (9,)

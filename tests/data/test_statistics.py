@@ -4,7 +4,9 @@ import torch
 from scipy import sparse
 
 from fimp.data import statistics
-from fimp.data.statistics import gene_statistics, neighbor_agreement
+from fimp.data.masking import Masking, TokenSampler
+from fimp.data.matrix import normalize_counts
+from fimp.data.statistics import depth_statistics, gene_statistics, neighbor_agreement
 
 
 def test_gene_statistics_weigh_tokens_by_their_chance_of_being_drawn():
@@ -50,3 +52,24 @@ def test_agreement_looks_at_nothing_but_the_given_cells():
     assert neighbor_agreement(sparse.csr_matrix(values), edges, nodes, mean, deviation) == before
     assert neighbor_agreement(sparse.csr_matrix(values), edges, nodes[:0], mean, deviation) == 0.0
     assert neighbor_agreement(sparse.csr_matrix(0 * values), edges, nodes, mean, deviation) == 0.0
+
+
+@pytest.mark.parametrize("most", [4096, 50])
+def test_depths_of_cells_are_as_spread_as_their_totals(most, monkeypatch):
+    monkeypatch.setattr(statistics, "_CELLS", most)
+    generator = np.random.default_rng(0)
+    total = np.exp(generator.normal(0.0, 0.5, 400))
+    values, scale = normalize_counts(
+        sparse.csr_matrix(generator.poisson(0.7 * total[:, None], (400, 60)).astype(float))
+    )
+    mean, deviation = depth_statistics(TokenSampler(values, Masking(), 0, scale), np.arange(400))
+    assert mean == pytest.approx(np.log(scale).mean(), abs=0.15)
+    assert deviation == pytest.approx(np.log(scale).std(), rel=0.2)
+
+
+def test_depths_that_are_unknown_or_all_alike_are_none():
+    values = sparse.csr_matrix(np.eye(6, dtype=np.float32) + 1)
+    cells = np.arange(6)
+    assert depth_statistics(TokenSampler(values, Masking(), 0), cells) is None
+    values, scale = normalize_counts(values)
+    assert depth_statistics(TokenSampler(values, Masking(), 0, scale), cells, hide=False) is None

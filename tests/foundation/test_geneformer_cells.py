@@ -41,7 +41,14 @@ def cells(values, shown=None, seed=0):
     order = torch.rand(values.shape, generator=torch.Generator().manual_seed(seed)).argsort(1)
     genes = torch.arange(values.size(1)).expand_as(values).gather(1, order)
     picked, mask = values.gather(1, order), shown.gather(1, order)
-    return CellTokens(genes, picked, torch.where(mask, picked, 0.0), mask, torch.zeros_like(mask))
+    return CellTokens(
+        genes,
+        picked,
+        torch.where(mask, picked, 0.0),
+        mask,
+        torch.zeros_like(mask),
+        torch.full((len(genes),), torch.nan),
+    )
 
 
 def sorted_rows(h, mask):

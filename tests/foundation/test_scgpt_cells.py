@@ -19,7 +19,7 @@ def tokens(values, hidden=None):
     genes = torch.tensor([0, 1, 2, 3, 0]).expand(len(values), -1)
     mask = torch.tensor([True] * 4 + [False]).expand(len(values), -1)
     hidden = torch.zeros_like(mask) if hidden is None else hidden
-    return CellTokens(genes, values, values, mask, hidden)
+    return CellTokens(genes, values, values, mask, hidden, torch.full((len(genes),), torch.nan))
 
 
 def reader(style="log1p", ids=(0, 1, 2, 3)):

@@ -69,7 +69,7 @@ def test_cell_token_sums_what_is_visible_and_knows_what_is_hidden():
     tokenizer, cell = GeneTokenizer(9, 8), CellToken(9, 8)
 
     def token(values, hidden, order=slice(None)):
-        return cell(ids[:, order], values[:, order], mask[:, order], hidden[:, order], tokenizer, values[:, order])
+        return cell(ids[:, order], values[:, order], mask[:, order], hidden[:, order], tokenizer)
 
     out = token(values, hidden)
     assert out.shape == (3, 1, 8)

@@ -36,6 +36,10 @@ class CellTokens(NamedTuple):
         True = real token, ``[n, T]``.
     hidden
         True = the value is masked and to be predicted, ``[n, T]``.
+    depth
+        How deeply a cell was sequenced, as what it shows tells it, ``[n]`` float32: the logarithm of the largest
+        factor of which all shown values (before log1p) are whole multiples. All but always that is what one count of
+        the cell became when counts were scaled. NaN where values are no counts, or none is shown.
     """
 
     genes: Tensor
@@ -43,6 +47,7 @@ class CellTokens(NamedTuple):
     values: Tensor
     mask: Tensor
     hidden: Tensor
+    depth: Tensor
 
     def take(self, n: int) -> CellTokens:
         """The first n cells."""
@@ -53,9 +58,9 @@ class CellTokens(NamedTuple):
         shown = self.mask & ~self.hidden
         width = max(1, int(shown.sum(1).max())) if len(shown) else 1
         order = (~shown).to(torch.int8).argsort(dim=1, stable=True)[:, :width]
-        genes, targets, values, mask, hidden = (part.gather(1, order) for part in self)
+        genes, targets, values, mask, hidden = (part.gather(1, order) for part in self[:-1])
         mask = mask & ~hidden
-        return CellTokens(genes, targets, values, mask, hidden & mask)
+        return CellTokens(genes, targets, values, mask, hidden & mask, self.depth)
 
     def asked(self) -> CellTokens:
         """Only the leading columns in which any token is hidden: ``[n, most hidden tokens of a cell]``."""
@@ -63,7 +68,8 @@ class CellTokens(NamedTuple):
 
     def columns(self, width: int) -> CellTokens:
         """Only the leading columns: ``[n, width]``."""
-        return CellTokens(*(part[:, :width] for part in self))
+        genes, targets, values, mask, hidden = (part[:, :width] for part in self[:-1])
+        return CellTokens(genes, targets, values, mask, hidden, self.depth)
 
     def to(self, device: torch.device) -> CellTokens:
         """All parts on a device."""
@@ -106,7 +112,7 @@ class TokenSampler:
     seed
         Seed of all draws.
     scale
-        ``[N]`` factors by which counts were multiplied before log1p; needed for ``visible_total``.
+        ``[N]`` factors by which counts were multiplied before log1p; needed for ``visible_total``, and for the depth.
     held_out
         True for cells of which no epoch may show what evaluation hides ``[N]``: in training, as neighbours, they show a
         random part of what they show in evaluation. None holds out none.
@@ -232,11 +238,18 @@ class TokenSampler:
         """Entries sorted by row, hidden ones first, as padded tables."""
         counts = np.bincount(row, minlength=len(cells))
         rank = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
-        seen = np.where(hidden, np.float32(0), value)
-        if self.masking.visible_total is not None:
-            # Decided cell by cell: what a cell shows must not depend on the batch it is in.
-            hides = np.bincount(row, weights=hidden, minlength=len(cells)) > 0
-            seen = np.where(hides[row], self._visible_only(cells, row, value, hidden), value)
+        seen, depth = np.where(hidden, np.float32(0), value), np.full(len(cells), np.nan, np.float32)
+        if self.scale is not None:
+            # An empty cell has the factor 0, and only zeros to show.
+            scale = np.where(self.scale[cells] > 0, self.scale[cells], 1.0)
+            count = np.where(hidden, 0.0, np.expm1(value.astype(np.float64)) / scale[row])
+            if self.masking.visible_total is not None:
+                # Decided cell by cell: what a cell shows must not depend on the batch it is in.
+                hides = np.bincount(row, weights=hidden, minlength=len(cells)) > 0
+                total = np.bincount(row, weights=count, minlength=len(cells))
+                scale = np.where(hides, self.masking.visible_total / np.where(total > 0, total, 1.0), scale)
+                seen = np.where(hides[row], np.log1p(count * scale[row]).astype(np.float32), seen)
+            depth = _depth(row, count, scale)
 
         def table(entries: NDArray, dtype: type) -> Tensor:
             out = np.zeros((len(cells), max(1, counts.max(initial=0))), dtype=dtype)
@@ -249,6 +262,7 @@ class TokenSampler:
             table(seen, np.float32),
             table(np.ones(len(row)), np.bool_),
             table(hidden, np.bool_),
+            torch.from_numpy(depth),
         )
 
     def _expressed(
@@ -283,23 +297,6 @@ class TokenSampler:
         row, column = np.nonzero(np.take_along_axis(key, gene, 1) < 1.0)
         return row, gene[row, column]
 
-    def _visible_only(
-        self,
-        cells: NDArray[np.int64],
-        row: NDArray[np.int64],
-        value: NDArray[np.float32],
-        hidden: NDArray[np.bool_],
-    ) -> NDArray[np.float32]:
-        """Visible values from counts scaled by the visible total of the cell alone."""
-        assert self.scale is not None
-        assert self.masking.visible_total is not None
-        # An empty cell has the factor 0, and only zeros to show.
-        scale = np.where(self.scale > 0, self.scale, 1.0)[cells][row]
-        count = np.where(hidden, 0.0, np.expm1(value.astype(np.float64)) / scale)
-        total = np.bincount(row, weights=count, minlength=len(cells))
-        factor = self.masking.visible_total / np.where(total > 0, total, 1.0)
-        return np.log1p(count * factor[row]).astype(np.float32)
-
 
 def zero_tokens(tokens: int, zeros: float) -> int:
     """How many of a cell's tokens are drawn from genes that it does not express; never all of them."""
@@ -314,3 +311,14 @@ def _ranked(
     counts = np.bincount(row, minlength=num_rows)
     rank = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
     return row[order], gene[order], other[order], rank
+
+
+def _depth(row: NDArray[np.int64], count: NDArray[np.float64], scale: NDArray[np.float64]) -> NDArray[np.float32]:
+    """:attr:`CellTokens.depth` of shown counts, sorted by row; a hidden count is 0."""
+    out = np.full(len(scale), np.nan, np.float32)
+    rows, first = np.unique(row, return_index=True)
+    if len(rows):
+        divisor = np.gcd.reduceat(np.rint(count).astype(np.int64), first)
+        rows, divisor = rows[divisor > 0], divisor[divisor > 0]
+        out[rows] = np.log(scale[rows] * divisor)
+    return out

@@ -9,8 +9,10 @@ from scipy import sparse
 from torch import Tensor
 
 from fimp.data.disk_matrix import Values, row_blocks
-from fimp.data.masking import zero_tokens
+from fimp.data.masking import TokenSampler, zero_tokens
 
+#: Cells that are enough to measure how depths are spread.
+_CELLS = 4096
 #: Edges that are enough to measure how far neighbours agree.
 _EDGES = 65_536
 
@@ -113,3 +115,27 @@ def neighbor_agreement(
         (a, in_a), (b, in_b) = standardised(src[part]), standardised(dst[part])
         total += [a.multiply(b).sum(), a.power(2).multiply(in_b).sum(), b.power(2).multiply(in_a).sum()]
     return float(total[0] / np.sqrt(total[1] * total[2])) if total[1] * total[2] > 0 else 0.0
+
+
+def depth_statistics(sampler: TokenSampler, cells: NDArray[np.int64], hide: bool = True) -> tuple[float, float] | None:
+    """Mean and standard deviation of the depth of some cells, as they show it (:attr:`fimp.data.CellTokens.depth`).
+
+    Parameters
+    ----------
+    sampler
+        What draws the cells' tokens.
+    cells
+        Training cells ``[n]``; of very many every n-th is looked at.
+    hide
+        Whether a share of their values is hidden.
+
+    Returns
+    -------
+    tuple or None
+        None where depths are unknown, or all alike.
+    """
+    few = cells[:: -(-len(cells) // _CELLS) or 1]
+    depth = sampler.draw(few, hide=hide).depth.double()
+    depth = depth[depth.isfinite()]
+    spread = float(depth.std(correction=0)) if len(depth) else 0.0
+    return (float(depth.mean()), spread) if spread > 1e-6 else None

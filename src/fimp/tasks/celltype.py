@@ -14,7 +14,7 @@ from fimp.data.cell_graph import cell_values
 from fimp.data.cells import CellOptions, CellReference
 from fimp.data.masking import Masking, TokenSampler
 from fimp.data.splits import split_nodes
-from fimp.data.statistics import gene_statistics
+from fimp.data.statistics import depth_statistics, gene_statistics
 from fimp.errors import FIMPError
 from fimp.foundation.genept import gene_vectors
 from fimp.models.registry import ModelChoice
@@ -90,11 +90,14 @@ class CellTypeTask(ClassificationTask):
             raise FIMPError(f"{data.name}: no labels were read; name a column of obs with --label")
         self.data, self.options, self.seed = data, options, seed
         values = cell_values(data)
-        self.sampler = TokenSampler(values, Masking(options.tokens), seed)
+        scale = None if data.scale is None else data.scale.numpy()
+        self.sampler = TokenSampler(values, Masking(options.tokens), seed, scale)
         self.split = {} if state else split_nodes(data, options, seed, np.flatnonzero(data.y.numpy() >= 0))
         if state is None:
-            mean, deviation, _ = gene_statistics(values, options.tokens, 0.0, self.split["train"])
-            state = {"gene_mean": mean, "gene_deviation": deviation}
+            training = self.split["train"]
+            mean, deviation, _ = gene_statistics(values, options.tokens, 0.0, training)
+            depth = depth_statistics(self.sampler, training, hide=False)
+            state = {"gene_mean": mean, "gene_deviation": deviation, "depth": depth}
         super().__init__(len(data.classes), options.class_weights, state)
 
     def inputs(self, nodes: NDArray[np.int64], epoch: int) -> Labelled:
@@ -118,11 +121,11 @@ class CellTypeTask(ClassificationTask):
         h, encoder, embedding = choice.hyperparameters, None, None
         notes: tuple[str, ...] = ()
         if choice.spec.input != "none":
-            mean, deviation = self.measured["gene_mean"], self.measured["gene_deviation"]
+            mean, deviation, depth = (self.measured[key] for key in ("gene_mean", "gene_deviation", "depth"))
             if choice.gene_table is not None:
                 embedding, report = gene_vectors(choice.gene_table, self.data.gene_names, self.data.name)
                 notes = (report,)
-            encoder = CellEncoder(choice.spec.input, mean, deviation, h.dim, h.decided_dropout, embedding)
+            encoder = CellEncoder(choice.spec.input, mean, deviation, h.dim, h.decided_dropout, embedding, depth)
         network = ClassificationNetwork(choice, encoder, self.log_prior)
         network.notes = notes
         return network

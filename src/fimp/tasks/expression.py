@@ -17,7 +17,7 @@ from fimp.data.cells import CellOptions, CellReference
 from fimp.data.disk_matrix import Values, row_blocks
 from fimp.data.masking import CellTokens, Masking, TokenSampler
 from fimp.data.splits import split_nodes
-from fimp.data.statistics import gene_statistics, neighbor_agreement
+from fimp.data.statistics import depth_statistics, gene_statistics, neighbor_agreement
 from fimp.data.subgraph import Subgraph
 from fimp.errors import FIMPError
 from fimp.foundation.genept import gene_vectors
@@ -103,6 +103,8 @@ class ExpressionNetwork(Network):
         The same over all genes together.
     embedding
         Gene embeddings ``[G, W]`` for a model of tokens; learned by default.
+    depth
+        Mean and standard deviation of the cells' depth, as for :class:`fimp.tokenizers.CellEncoder`.
     """
 
     gene_mean: Tensor
@@ -114,6 +116,7 @@ class ExpressionNetwork(Network):
         gene_deviation: Tensor,
         deviation: float,
         embedding: Tensor | None = None,
+        depth: tuple[float, float] | None = None,
     ) -> None:
         super().__init__()
         genes, h = len(gene_mean), choice.hyperparameters
@@ -123,7 +126,9 @@ class ExpressionNetwork(Network):
         self.bias = nn.Parameter(torch.zeros(genes), requires_grad=choice.spec.trainable)
         self.hops = 0
         if self.input != "none":
-            self.encoder = CellEncoder(self.input, gene_mean, gene_deviation, h.dim, h.decided_dropout, embedding)
+            self.encoder = CellEncoder(
+                self.input, gene_mean, gene_deviation, h.dim, h.decided_dropout, embedding, depth
+            )
             self.model = choice.spec.backbone(h, self.encoder.out_dim, names=True)
             self.hops = self.model.hops
             # An embedding is a linear layer of which only the asked genes' rows are computed.
@@ -151,7 +156,7 @@ class ExpressionNetwork(Network):
         return base + self.deviation * learned
 
     def vectors(self, inputs: CellTokens) -> Tensor:
-        """Visible values, which are visible and which are asked for, ``[n, 3 G]``."""
+        """Visible values, which are visible and which are asked for, ``[n, 3 G]``; and the depth of counts."""
         return self.encoder.vectors(inputs)
 
     def embed(self, inputs: CellTokens, graph: Subgraph) -> Tensor:
@@ -237,6 +242,8 @@ class ExpressionTask(Task):
         held_out = np.ones(data.num_nodes, dtype=bool)
         held_out[self.split.get("train", [])] = False
         self.sampler = TokenSampler(values, masking, seed, _numpy(data.scale), held_out)
+        if not state:
+            self._state["depth"] = depth_statistics(self.sampler, self.split["train"])
 
     def _split(self) -> dict[str, NDArray[np.int64]]:
         return split_nodes(self.data, self.options, self.seed)
@@ -298,7 +305,7 @@ class ExpressionTask(Task):
             notes = (report,)
         count = default_members(measured["nodes"]) if self.options.members is None else self.options.members
         choices = [choice.member(index) for index in range(count)] if choice.spec.trainable else [choice]
-        members = [ExpressionNetwork(one, *parts, embedding) for one in choices]
+        members = [ExpressionNetwork(one, *parts, embedding, measured["depth"]) for one in choices]
         network: Network = members[0] if len(members) == 1 else Members(members)
         network.notes = notes
         return network

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from fimp.data.masking import CellTokens
@@ -9,6 +10,11 @@ from fimp.data.subgraph import Subgraph
 from fimp.tokenizers.base import Tokens
 from fimp.tokenizers.gene import CellToken, GeneTokenizer
 from fimp.tokenizers.profile import GeneProfile
+
+#: Deviations from the mean beyond which a depth is not told apart.
+_FAR = 4.0
+#: By how much a depth is louder in a vector than a gene: as one number among thousands, it must not be lost.
+_LOUD = 7.0
 
 
 class CellEncoder(nn.Module):
@@ -27,10 +33,12 @@ class CellEncoder(nn.Module):
         Model width D, for tokens.
     dropout
         Probability with which a gene is left out of the token that sums up the cell.
-
     embedding
         Gene embeddings ``[G, W]`` to use for tokens instead of learned ones. They stay as they are; how they are
         projected to D is learned.
+    depth
+        Mean and standard deviation of the cells' depth (:attr:`fimp.data.CellTokens.depth`), which is then told of
+        every cell. None where values are no counts.
 
     Attributes
     ----------
@@ -49,22 +57,25 @@ class CellEncoder(nn.Module):
         dim: int,
         dropout: float = 0.0,
         embedding: Tensor | None = None,
+        depth: tuple[float, float] | None = None,
     ) -> None:
         super().__init__()
+        self.depth = depth
         self.register_buffer("gene_mean", gene_mean)
         self.register_buffer("gene_deviation", gene_deviation)
         if kind == "tokens":
             self.tokenizer = GeneTokenizer(len(gene_mean), dim, embedding=embedding, freeze=embedding is not None)
-            self.cell_token = CellToken(len(gene_mean), dim, dropout)
+            self.cell_token = CellToken(len(gene_mean), dim, dropout, depth is not None)
             self.out_dim = dim
         else:
             self.profile = GeneProfile(len(gene_mean))
-            self.out_dim = self.profile.out_dim
+            self.out_dim = self.profile.out_dim + (depth is not None)
 
     def vectors(self, tokens: CellTokens) -> Tensor:
         """One vector per cell, ``[n, out_dim]``."""
-        out: Tensor = self.profile(tokens.genes, self._standardise(tokens), tokens.mask, tokens.hidden)
-        return out
+        profile: Tensor = self.profile(tokens.genes, self._standardise(tokens), tokens.mask, tokens.hidden)
+        depth = self._depth(tokens)
+        return profile if depth is None else torch.cat([profile, _LOUD * depth], 1)
 
     def told(self, tokens: CellTokens, graph: Subgraph) -> tuple[Tensor, Tokens]:
         """Tokens that sum up the cells ``[n, 1, D]``, and the visible genes of those within one hop ``[n_1, S, D]``."""
@@ -77,8 +88,8 @@ class CellEncoder(nn.Module):
 
     def summaries(self, tokens: CellTokens) -> Tensor:
         """Tokens that sum up the cells, ``[n, 1, D]``."""
-        values, common = self._standardise(tokens), self._in_common_unit(tokens)
-        out: Tensor = self.cell_token(tokens.genes, values, tokens.mask, tokens.hidden, self.tokenizer, common)
+        values, depth = self._standardise(tokens), self._depth(tokens)
+        out: Tensor = self.cell_token(tokens.genes, values, tokens.mask, tokens.hidden, self.tokenizer, depth)
         return out
 
     def sources(self, visible: CellTokens) -> Tokens:
@@ -95,11 +106,13 @@ class CellEncoder(nn.Module):
         """What tokens are, apart from their values: ``[n, T, D]``."""
         return self.tokenizer.names(tokens.genes)
 
-    def _in_common_unit(self, tokens: CellTokens) -> Tensor:
-        """Values in units of the deviation of all values of all genes from their mean."""
-        mean = self.gene_mean.mean()
-        variance = (self.gene_mean - mean).square().mean() + self.gene_deviation.square().mean()
-        return (tokens.values - mean) / variance.sqrt()
+    def _depth(self, tokens: CellTokens) -> Tensor | None:
+        """Depths in units of their deviation from their mean, ``[n, 1]``; 0 where a cell's is unknown."""
+        if self.depth is None:
+            return None
+        mean, deviation = self.depth
+        # A cell far from all of training says no more than that it is far.
+        return ((tokens.depth - mean) / deviation).nan_to_num(nan=0.0).clamp(-_FAR, _FAR)[:, None]
 
     def _standardise(self, tokens: CellTokens) -> Tensor:
         return (tokens.values - self.gene_mean[tokens.genes]) / self.gene_deviation[tokens.genes]

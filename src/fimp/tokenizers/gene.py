@@ -8,7 +8,6 @@ from torch.nn import functional as F
 
 from fimp.errors import FIMPError
 from fimp.tokenizers.base import Tokens
-from fimp.tokenizers.spread import ValueSpread
 
 #: Hidden units that a value, a single number, passes through: as many kinks as its curve can have.
 _KINKS = 32
@@ -105,7 +104,7 @@ class GeneTokenizer(nn.Module):
 
 
 class CellToken(nn.Module):
-    """One token for the whole cell: what its visible values and its hidden genes add up to, and how values are spread.
+    """One token for the whole cell: what its visible values and its hidden genes add up to, and how deep it was read.
 
     It stands first among the tokens of a cell, like the ``<cls>`` token of transformers.
 
@@ -117,9 +116,11 @@ class CellToken(nn.Module):
         Model width D.
     dropout
         Probability with which a gene is left out of the sum in training.
+    depth
+        Whether cells come with a depth (:attr:`fimp.data.CellTokens.depth`).
     """
 
-    def __init__(self, num_genes: int, dim: int, dropout: float = 0.0) -> None:
+    def __init__(self, num_genes: int, dim: int, dropout: float = 0.0, depth: bool = False) -> None:
         super().__init__()
         self.dropout = dropout
         tables = {name: nn.Embedding(num_genes, dim) for name in ("value", "seen", "hidden")}
@@ -127,7 +128,7 @@ class CellToken(nn.Module):
             nn.init.normal_(table.weight, std=0.1)
         self.tables = nn.ModuleDict(tables)
         self.start = nn.Parameter(0.1 * torch.randn(dim))
-        self.spread = ValueSpread(dim)
+        self.depth = nn.Linear(1, dim) if depth else None
         self.update = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim))
 
     def forward(
@@ -137,7 +138,7 @@ class CellToken(nn.Module):
         mask: Tensor,
         hidden: Tensor,
         tokenizer: GeneTokenizer,
-        common: Tensor,
+        depth: Tensor | None = None,
     ) -> Tensor:
         """Make the token.
 
@@ -147,8 +148,8 @@ class CellToken(nn.Module):
             All tokens of a cell, ``[N, T]``, as for :class:`GeneTokenizer`.
         tokenizer
             What makes the gene tokens.
-        common
-            The same values in a unit that all genes share, ``[N, T]``.
+        depth
+            Depths of the cells, of the order of 1, ``[N, 1]``.
 
         Returns
         -------
@@ -161,11 +162,12 @@ class CellToken(nn.Module):
         # The tables learn slowly on their own; those of the gene tokens, which every layer trains, give them a start.
         gene, slope = 0.2 * tokenizer.to_dim(tokenizer.gene.weight), 0.2 * tokenizer.slope.weight
         total = self.start + (
-            self.spread(common, values, mask & ~hidden)
-            + self._sum("value", slope, genes, shown * seen)
+            self._sum("value", slope, genes, shown * seen)
             + self._sum("seen", gene, genes, seen)
             + self._sum("hidden", gene, genes, unseen)
         )
+        if self.depth is not None and depth is not None:
+            total = total + self.depth(depth)
         return (total + self.update(total)).unsqueeze(1)
 
     def _sum(self, name: str, start: Tensor, genes: Tensor, weight: Tensor) -> Tensor:
