@@ -15,7 +15,7 @@ def test_states_in_a_file_give_what_states_in_memory_give(script, tmp_path):
 
 def test_what_is_measured_meanwhile_does_not_count(script, tmp_path, monkeypatch):
     scaling = script("scaling")
-    monkeypatch.setattr(scaling, "SLICE", 0.3)
+    monkeypatch.setattr(scaling, "SLICE", 0.05)
     pauses = []
     with scaling.Worker([5_000, "near", "1GiB", tmp_path], threads=1) as worker:
         begin = time.perf_counter()
