@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib import colormaps
@@ -16,6 +17,24 @@ from fimp.analysis.figures import INK, MUTED
 _MOST = 60
 #: Names of views, and which coordinates are drawn to the right and up.
 _VIEWS = (("from above", 0, 1, "left – right", "back – front"), ("from the side", 1, 2, "back – front", "down – up"))
+
+
+class _Pairs(NamedTuple):
+    """What is drawn: values ``both [K]`` of pairs of regions, dots at ``xyz [R, 3]`` of an area ``size [R]``."""
+
+    row: NDArray[np.int64]
+    column: NDArray[np.int64]
+    both: NDArray[np.float64]
+    xyz: NDArray[np.float64]
+    size: NDArray[np.float64]
+    what: str
+    colours: str
+    lowest: float
+
+    @property
+    def limit(self) -> float:
+        """The largest value, or 1 where there is none."""
+        return float(np.abs(self.both).max(initial=0.0)) or 1.0
 
 
 def region_figure(
@@ -43,78 +62,51 @@ def region_figure(
     row, column = np.triu_indices(len(values), 1)
     order = np.argsort(np.abs(both[row, column]), kind="stable")[-_MOST:]
     order = order[both[row, column][order] != 0.0]
-    if find_spec("nilearn") is not None:
-        _with_nilearn(both, found, xyz, row[order], column[order], what, path, signed)
-    else:
-        _plain(both, found, xyz, row[order], column[order], what, path, signed)
-
-
-def _sizes(found: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Area of the dot of each region, larger the more is heard of it."""
+    row, column = row[order], column[order]
     heard = np.abs(found).sum(0)
-    return 8.0 + 60.0 * heard / max(float(heard.max()), 1e-12)
+    size = 8.0 + 60.0 * heard / max(float(heard.max()), 1e-12)
+    colours, lowest = ("RdBu_r", -1.0) if signed else ("viridis", 0.0)
+    pairs = _Pairs(row, column, both[row, column], xyz, size, what, colours, lowest)
+    (_plain if find_spec("nilearn") is None else _with_nilearn)(pairs, path)
 
 
-def _with_nilearn(
-    both: NDArray[np.float64],
-    found: NDArray[np.float64],
-    xyz: NDArray[np.float64],
-    row: NDArray[np.int64],
-    column: NDArray[np.int64],
-    what: str,
-    path: Path,
-    signed: bool,
-) -> None:
+def _with_nilearn(pairs: _Pairs, path: Path) -> None:
     from nilearn import plotting
 
-    drawn = np.zeros_like(both)
-    drawn[row, column] = drawn[column, row] = both[row, column]
-    limit = float(np.abs(drawn).max()) or 1.0
+    drawn = np.zeros((len(pairs.xyz), len(pairs.xyz)))
+    drawn[pairs.row, pairs.column] = drawn[pairs.column, pairs.row] = pairs.both
     figure = Figure(figsize=(9.0, 3.6), dpi=150)
     plotting.plot_connectome(
         drawn,
-        xyz,
+        pairs.xyz,
         figure=figure,
-        node_size=_sizes(found),
+        node_size=pairs.size,
         node_color=INK,
-        edge_cmap="RdBu_r" if signed else "viridis",
-        edge_vmin=-limit if signed else 0.0,
-        edge_vmax=limit,
+        edge_cmap=pairs.colours,
+        edge_vmin=pairs.lowest * pairs.limit,
+        edge_vmax=pairs.limit,
         # nilearn has no colours to show where there are no pairs.
-        colorbar=bool(len(row)),
+        colorbar=bool(len(pairs.both)),
     )
-    title = f"{what}; the {len(row)} strongest pairs, both directions together"
+    title = f"{pairs.what}; the {len(pairs.both)} strongest pairs, both directions together"
     figure.suptitle(title, fontsize=9, color=INK, ha="left", x=0.01)
     figure.savefig(path)
 
 
-def _plain(
-    both: NDArray[np.float64],
-    found: NDArray[np.float64],
-    xyz: NDArray[np.float64],
-    row: NDArray[np.int64],
-    column: NDArray[np.int64],
-    what: str,
-    path: Path,
-    signed: bool,
-) -> None:
+def _plain(pairs: _Pairs, path: Path) -> None:
     from matplotlib.cm import ScalarMappable
     from matplotlib.collections import LineCollection
     from matplotlib.colors import Normalize
 
-    limit = float(np.abs(both[row, column]).max(initial=1e-12))
-    scale = Normalize(-limit if signed else 0.0, limit)
-    colours = colormaps["RdBu_r" if signed else "viridis"]
+    scale, colours = Normalize(pairs.lowest * pairs.limit, pairs.limit), colormaps[pairs.colours]
     figure = Figure(figsize=(8.0, 4.0), dpi=150, layout="constrained")
     axes = figure.subplots(1, len(_VIEWS))
-    size = _sizes(found)
+    width = 0.5 + 2.0 * np.abs(pairs.both) / pairs.limit
     for axis, (title, right, up, below, beside) in zip(axes, _VIEWS, strict=True):
-        ends = xyz[:, [right, up]]
-        lines = np.stack([ends[row], ends[column]], axis=1)
-        value = both[row, column]
-        width = 0.5 + 2.0 * np.abs(value) / limit
-        axis.add_collection(LineCollection(list(lines), colors=colours(scale(value)), linewidths=width, zorder=1))
-        axis.scatter(*ends.T, s=size, color=INK, edgecolor="white", linewidth=0.6, zorder=2)
+        ends = pairs.xyz[:, [right, up]]
+        lines = np.stack([ends[pairs.row], ends[pairs.column]], axis=1)
+        axis.add_collection(LineCollection(list(lines), colors=colours(scale(pairs.both)), linewidths=width, zorder=1))
+        axis.scatter(*ends.T, s=pairs.size, color=INK, edgecolor="white", linewidth=0.6, zorder=2)
         axis.set_aspect("equal")
         axis.set_title(title, fontsize=9, color=INK, loc="left")
         axis.set_xlabel(f"{below} (mm)", fontsize=8, color=MUTED)
@@ -126,5 +118,5 @@ def _plain(
     bar.set_label("both directions together", fontsize=8, color=MUTED)
     bar.ax.tick_params(length=0, labelsize=7, colors=MUTED)
     bar.outline.set_visible(False)
-    figure.suptitle(f"{what}; the {len(row)} strongest pairs", fontsize=9, color=INK, ha="left", x=0.01)
+    figure.suptitle(f"{pairs.what}; the {len(pairs.both)} strongest pairs", fontsize=9, color=INK, ha="left", x=0.01)
     figure.savefig(path)
