@@ -316,9 +316,9 @@ def _ranked(
 def _depth(row: NDArray[np.int64], count: NDArray[np.float64], scale: NDArray[np.float64]) -> NDArray[np.float32]:
     """:attr:`CellTokens.depth` of shown counts, sorted by row; a hidden count is 0."""
     out = np.full(len(scale), np.nan, np.float32)
-    rows, first = np.unique(row, return_index=True)
-    if len(rows):
+    first = np.flatnonzero(np.diff(row, prepend=-1))
+    if len(first):
         divisor = np.gcd.reduceat(np.rint(count).astype(np.int64), first)
-        rows, divisor = rows[divisor > 0], divisor[divisor > 0]
+        rows, divisor = row[first][divisor > 0], divisor[divisor > 0]
         out[rows] = np.log(scale[rows] * divisor)
     return out
