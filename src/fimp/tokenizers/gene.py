@@ -149,7 +149,7 @@ class CellToken(nn.Module):
         tokenizer
             What makes the gene tokens.
         depth
-            Depths of the cells, of the order of 1, ``[N, 1]``.
+            Depths of the cells, of the order of 1, ``[N, 1]``, where cells come with one.
 
         Returns
         -------
@@ -166,7 +166,7 @@ class CellToken(nn.Module):
             + self._sum("seen", gene, genes, seen)
             + self._sum("hidden", gene, genes, unseen)
         )
-        if self.depth is not None and depth is not None:
+        if self.depth is not None:
             total = total + self.depth(depth)
         return (total + self.update(total)).unsqueeze(1)
 
