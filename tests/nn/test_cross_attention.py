@@ -42,6 +42,40 @@ def test_heads_must_divide_the_width():
         CrossNodeAttention(8, 3)
 
 
+@pytest.mark.parametrize("options", [{}, {"null_token": True}, {"null_token": True, "names": True}])
+def test_a_narrow_value_is_the_same_for_all_heads(options):
+    torch.manual_seed(0)
+    wide, narrow = (CrossNodeAttention(16, 2, value_dim=width, **options).double() for width in (None, 8))
+    with torch.no_grad():
+        narrow.v_proj.bias.normal_()
+    # Heads of the wide module say what the narrow one says.
+    copied = narrow.state_dict()
+    for name in ("v_proj.weight", "v_proj.bias"):
+        copied[name] = torch.cat([copied[name]] * 2)
+    wide.load_state_dict(copied)
+    h_dst, h_src = torch.randn(2, 3, 16).double(), torch.randn(3, 4, 16).double()
+    names = (torch.randn_like(h_src), torch.randn_like(h_dst)) if "names" in options else None
+    mask = torch.rand(3, 4) > 0.3
+    edges = torch.tensor([[0, 1, 2, 0], [0, 0, 1, 1]])
+    torch.testing.assert_close(
+        narrow(h_dst, h_src, edges, mask, names=names), wide(h_dst, h_src, edges, mask, names=names)
+    )
+
+
+def test_a_value_of_other_width_than_a_head_has_exact_gradients():
+    torch.manual_seed(0)
+    message = CrossNodeAttention(8, 2, null_token=True, value_dim=3).double()
+    h_dst, h_src = (torch.randn(2, 3, 8, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    edges = torch.tensor([[0, 1, 1], [0, 0, 1]])
+    assert message.tell(h_src)[1].shape == (2, 3, 3)
+    assert torch.autograd.gradcheck(lambda dst, src: message(dst, src, edges), (h_dst, h_src))
+
+
+def test_the_width_of_a_value_is_positive():
+    with pytest.raises(FIMPError, match="value_dim=0 is below 1"):
+        CrossNodeAttention(8, 2, value_dim=0)
+
+
 def test_repr_is_readable():
     assert repr(CrossNodeAttention(8, 2)).startswith("CrossNodeAttention(\n  dim=8, heads=2, dropout=0.0")
 
@@ -73,10 +107,10 @@ def test_names_add_to_the_scores():
     edge = torch.tensor([[1], [0]])
     q = (message.q_proj(h_dst) + message.q_name(message.name_norm(names[1])))[0].view(2, 2, 8).transpose(0, 1)
     k = (message.k_proj(h_src) + message.k_name(message.name_norm(names[0])))[1].view(4, 2, 8).transpose(0, 1)
-    null = (q @ message.null_token[0].transpose(-1, -2)) / 8**0.5 + message.null_score[:, None, None]
+    null = (q @ message.null_key.transpose(-1, -2)) / 8**0.5 + message.null_score[:, None, None]
     wanted = torch.cat([q @ k.transpose(-1, -2) / 8**0.5, null], -1).softmax(-1)
     torch.testing.assert_close(message.attention(h_dst, h_src, edge, names=names)[0], wanted.mean(0)[:, :4])
-    v = torch.cat([message.v_proj(h_src)[1].view(4, 2, 8).transpose(0, 1), message.null_token[1]], 1)
+    v = torch.cat([message.v_proj(h_src)[1].view(4, 2, 8).transpose(0, 1), message.null_value], 1)
     out = message.out_proj((wanted @ v).transpose(0, 1).flatten(1))
     torch.testing.assert_close(message(h_dst, h_src, edge, names=names)[0], out)
 
@@ -131,10 +165,10 @@ def test_what_was_heard_divides_the_message():
         total, heard = torch.zeros(2, 3, 4).double(), torch.zeros(2, 3, 1).double()
         sources = edges[0, edges[1] == node].tolist()
         for source in sources:
-            keys = torch.cat([key[source], message.null_token[0]], 1)
+            keys = torch.cat([key[source], message.null_key], 1)
             seen = torch.cat([mask[source], torch.tensor([True])])
             weight = (query[node] @ keys.transpose(1, 2) / 2.0).masked_fill(~seen, -torch.inf).softmax(-1)
-            total += weight @ torch.cat([value[source], message.null_token[1]], 1)
+            total += weight @ torch.cat([value[source], message.null_value], 1)
             heard += weight[..., :-1].sum(-1, keepdim=True)
         prior = torch.nn.functional.softplus(message.prior)[:, None, None]
         wanted[node] = (total / len(sources)) / (heard / len(sources) + prior)
@@ -165,6 +199,8 @@ def test_neighbours_that_have_nothing_to_say_do_not_thin_out_the_message():
 def test_what_is_heard_needs_a_null_token():
     with pytest.raises(FIMPError, match="null_token=True"):
         CrossNodeAttention(8, 2, heard=True)
+    with pytest.raises(FIMPError, match="value_dim=None"):
+        CrossNodeAttention(8, 2, null_token=True, heard=True, value_dim=4)
     silent = heard_module()(torch.randn(2, 1, 8).double(), torch.randn(1, 1, 8).double(), torch.zeros(2, 0).long())
     assert not silent.any()
 

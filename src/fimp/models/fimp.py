@@ -14,6 +14,9 @@ from fimp.models.registry import Backbone, Hyperparameters, ModelSpec, register
 from fimp.nn.layers import FIMPLayer
 from fimp.tokenizers.base import Tokens
 
+#: Numbers that a neighbour's token says in the last layer where it has a name: it is no more than that and a value.
+_SAID = 8
+
 
 class FIMP(Backbone):
     """Token sequences with cross-node attention learned from scratch (FIMP-base, arXiv 2210.09475, section 3.2).
@@ -28,7 +31,8 @@ class FIMP(Backbone):
        every gene has its own view of the cell.
     3. The last layer updates the seeds' queries by their own cell token and sources, and by their neighbours'
        sources, which they find by name, too, and where neighbours agree well by those of a second ring of nodes. The
-       neighbours' cell tokens are left out here, so that what a message says can be read token by token.
+       neighbours' cell tokens are left out here, so that what a message says can be read token by token. A token that
+       has a name is little more than that and a value, and says eight numbers.
 
     Where nodes are asked for the very tokens that they show, see :class:`fimp.models.fimp_rounds.FIMPRounds`.
 
@@ -91,6 +95,7 @@ class FIMP(Backbone):
                 edge_dropout=edge_dropout,
                 own=own,
                 names=own and names,
+                value_dim=_SAID if own and names else None,
                 far=last and self.reach == 2,
             )
 

@@ -84,6 +84,10 @@ class CrossNodeAttention(nn.Module):
     null_token
         Give every source that has a real token one more, learned, token: a neighbour that knows nothing
         then has a way to say little.
+    value_dim
+        Width of what a token says, which all heads then hear alike; by default ``dim / heads`` numbers for every
+        head, as in the paper. Where a token holds little (the name and the value of a gene), a wide value is a way to
+        learn nodes by heart.
     names
         Let tokens be found by their names, which say what they are apart from their values (gene embeddings, for
         instance), besides their states: names have projections of their own, whose products add to the scores. Queries
@@ -93,12 +97,12 @@ class CrossNodeAttention(nn.Module):
     heard
         Divide the aggregated message of a token by the share of attention that did not go to null tokens, plus a
         learned prior per head: neighbours that have nothing to say to a token do not count in its mean, and a token
-        that hears little is answered little, as in kriging. Needs null tokens.
+        that hears little is answered little, as in kriging. Needs null tokens, and values of every head's own.
 
     Raises
     ------
     FIMPError
-        If ``heads`` does not divide ``dim``.
+        If ``heads`` does not divide ``dim``, ``value_dim`` is below 1, or ``heard`` has not what it needs.
     """
 
     def __init__(
@@ -111,23 +115,28 @@ class CrossNodeAttention(nn.Module):
         null_token: bool = False,
         names: bool = False,
         heard: bool = False,
+        value_dim: int | None = None,
     ) -> None:
         super().__init__()
         if dim < 1 or heads < 1 or dim % heads:
             raise FIMPError(f"CrossNodeAttention: heads={heads} does not divide dim={dim}; choose a divisor")
+        if value_dim is not None and value_dim < 1:
+            raise FIMPError(f"CrossNodeAttention: value_dim={value_dim} is below 1; use 8, for instance, or None")
+        if heard and (not null_token or value_dim):
+            raise FIMPError("CrossNodeAttention: heard=True needs null_token=True, and value_dim=None")
         self.dim, self.heads, self.dropout, self.backend = dim, heads, dropout, backend
         self.q_proj = nn.Linear(dim, dim, bias=bias)
         self.k_proj = nn.Linear(dim, dim, bias=bias)
-        self.v_proj = nn.Linear(dim, dim, bias=bias)
-        self.out_proj = nn.Linear(dim, dim, bias=bias)
-        self.null_token = nn.Parameter(torch.empty(2, heads, 1, dim // heads)) if null_token else None
+        self.v_proj = nn.Linear(dim, value_dim or dim, bias=bias)
+        self.out_proj = nn.Linear(heads * value_dim if value_dim else dim, dim, bias=bias)
+        self.value_dim = value_dim
+        self.null_key = nn.Parameter(torch.empty(heads, 1, dim // heads)) if null_token else None
+        self.null_value = nn.Parameter(torch.empty(heads, 1, value_dim or dim // heads)) if null_token else None
         self.named = names
         if names:
             self.name_norm: nn.Module = nn.Identity() if heard else nn.LayerNorm(dim)
             self.q_name, self.k_name = nn.Linear(dim, dim, bias=False), nn.Linear(dim, dim, bias=False)
             self.null_score = nn.Parameter(torch.empty(heads)) if null_token else None
-        if heard and not null_token:
-            raise FIMPError("CrossNodeAttention: heard=True needs null tokens; pass null_token=True")
         self.prior = nn.Parameter(torch.empty(heads)) if heard else None
         self.reset_parameters()
 
@@ -165,8 +174,10 @@ class CrossNodeAttention(nn.Module):
             nn.init.xavier_uniform_(linear.weight)
             if linear.bias is not None:
                 nn.init.zeros_(linear.bias)
-        if self.null_token is not None:
-            nn.init.normal_(self.null_token, std=0.1)
+        if self.null_key is not None:
+            assert self.null_value is not None
+            nn.init.normal_(self.null_key, std=0.1)
+            nn.init.normal_(self.null_value, std=0.1)
         if self.named:
             if isinstance(self.name_norm, nn.LayerNorm):
                 self.name_norm.reset_parameters()
@@ -183,10 +194,10 @@ class CrossNodeAttention(nn.Module):
     def _start_as_kernel(self) -> None:
         """Begin as a kernel smoother: a message is the mean of what neighbours said, the better they fit by name."""
         assert self.prior is not None
-        assert self.null_token is not None
+        assert self.null_value is not None
         nn.init.constant_(self.prior, _PRIOR)
         # What the prior says when nobody else does.
-        self.null_token[1].zero_()
+        self.null_value.zero_()
         for linear in (self.v_proj, self.out_proj):
             nn.init.eye_(linear.weight)
         self.q_proj.weight.mul_(_CONTENT)
@@ -242,7 +253,7 @@ class CrossNodeAttention(nn.Module):
         return self.hear(h_dst, told, edge_index, mask_src, edge_weight, aggr, named_dst)
 
     def tell(self, h_src: Tensor, mask_src: Tensor | None = None, names: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Keys and values of sources, ``[N_src, S, D]`` each; arguments as in :meth:`forward`.
+        """Keys ``[N_src, S, D]`` and values ``[N_src, S, D or value_dim]``; arguments as in :meth:`forward`.
 
         Raises
         ------
@@ -372,10 +383,12 @@ class CrossNodeAttention(nn.Module):
         if names is not None:
             query = query + self.q_name(self.name_norm(names))
         tokens = key.size(1)
-        query, key, value = self._split(query), self._split(key), self._split(value)
-        if self.null_token is None:
+        query, key = self._split(query), self._split(key)
+        value = self._split(value) if self.value_dim is None else value[:, None].expand(-1, self.heads, -1, -1)
+        if self.null_key is None:
             return query, key, value, mask_src
-        null_key, null_value = (part.expand(len(key), -1, -1, -1) for part in self.null_token)
+        assert self.null_value is not None
+        null_key, null_value = (part.expand(len(key), -1, -1, -1) for part in (self.null_key, self.null_value))
         if mask_src is not None:
             mask_src = torch.cat([mask_src, mask_src.any(1, keepdim=True)], 1)
         key = torch.cat([key, null_key], 2)

@@ -137,6 +137,8 @@ class FIMPLayer(nn.Module):
         Whether a node's queries attend to its own sources too.
     names
         Whether queries find their neighbours' tokens by name, too (:class:`fimp.nn.CrossNodeAttention`).
+    value_dim
+        Width of what a neighbour's token says (:class:`fimp.nn.CrossNodeAttention`).
     far
         Whether queries attend to the sources of nodes farther away, along edges of their own.
     heard
@@ -155,6 +157,7 @@ class FIMPLayer(nn.Module):
         edge_dropout: float = 0.0,
         own: bool = True,
         names: bool = False,
+        value_dim: int | None = None,
         far: bool = False,
         heard: bool = False,
     ) -> None:
@@ -165,7 +168,7 @@ class FIMPLayer(nn.Module):
 
         def conv() -> FIMPConv:
             message = CrossNodeAttention(
-                dim, heads, dropout=attention_dropout, null_token=True, names=names, heard=heard
+                dim, heads, attention_dropout, null_token=True, names=names, heard=heard, value_dim=value_dim
             )
             # What was heard is what divides the sum of what was said.
             return FIMPConv(message, aggr="sum" if heard else "mean")
