@@ -84,10 +84,6 @@ class CrossNodeAttention(nn.Module):
     null_token
         Give every source that has a real token one more, learned, token: a neighbour that knows nothing
         then has a way to say little.
-    value_dim
-        Width of what a token says, which all heads then hear alike; by default ``dim / heads`` numbers for every
-        head, as in the paper. Where a token holds little (the name and the value of a gene), a wide value is a way to
-        learn nodes by heart.
     names
         Let tokens be found by their names, which say what they are apart from their values (gene embeddings, for
         instance), besides their states: names have projections of their own, whose products add to the scores. Queries
@@ -98,6 +94,10 @@ class CrossNodeAttention(nn.Module):
         Divide the aggregated message of a token by the share of attention that did not go to null tokens, plus a
         learned prior per head: neighbours that have nothing to say to a token do not count in its mean, and a token
         that hears little is answered little, as in kriging. Needs null tokens, and values of every head's own.
+    value_dim
+        Width of what a token says, which all heads then hear alike; by default ``dim / heads`` numbers for every
+        head, as in the paper. Where a token holds little (the name and the value of a gene), a wide value is a way to
+        learn nodes by heart.
 
     Raises
     ------
