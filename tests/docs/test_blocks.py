@@ -26,6 +26,9 @@ VALUES = {
     "--outside": "0.5",
     "--image-size": "48",
     "--patch-size": "16",
+    "--dim": "32",
+    "--layers": "1",
+    "--hidden": "64",
 }
 #: Data that is large or has to be downloaded, by what stands for it.
 DATA = {
