@@ -4,11 +4,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch.nn import functional as F
 
 from fimp.errors import FIMPError
 from fimp.nn import StackConfig, TransformerLayer, TransformerStack
-from fimp.nn.stack_config import ACTIVATIONS
 from fimp.nn.transformer import parse_layers
 
 GOLDEN = Path(__file__).parents[3] / "shared" / "golden" / "brainlm"
@@ -140,43 +138,6 @@ def test_nystrom_with_a_landmark_per_token_is_nearly_exact():
     torch.testing.assert_close(near.encode(h), exact.encode(h), rtol=0, atol=2e-2)
 
 
-def test_value_convolution_wants_equal_lengths():
-    layer = stack(value_conv=3).layers[0]
-    key, value = layer.keys_values(tokens(length=5))
-    with pytest.raises(FIMPError, match="got 6 queries and 5 source tokens"):
-        layer.attend(layer.queries(tokens()), key, value)
-
-
-@pytest.mark.parametrize("name", ACTIVATIONS)
-def test_activations_are_what_their_names_say(name):
-    x = torch.linspace(-3, 3, 7, dtype=torch.float64)
-    want = {
-        "relu": x.clamp(min=0),
-        "gelu": 0.5 * x * (1 + torch.erf(x / 2**0.5)),
-        "silu": x / (1 + torch.exp(-x)),
-    }
-    want["swish"] = want["swiglu"] = want["silu"]
-    want["gelu_new"] = want["gelu_pytorch_tanh"] = (
-        0.5 * x * (1 + torch.tanh((2 / torch.pi) ** 0.5 * (x + 0.044715 * x**3)))
-    )
-    torch.testing.assert_close(ACTIVATIONS[name](x), want[name])
-
-
-def test_swiglu_gates_what_layer_scale_scales():
-    layer = stack(norm="pre", activation="swiglu", layer_scale=True).layers[0]
-    x, context = tokens(), tokens(seed=1)
-    middle = x + layer.scale1 * layer.out_proj(context)
-    normed = layer.norm2(middle)
-    want = middle + layer.scale2 * layer.linear2(F.silu(layer.gate(normed)) * layer.linear1(normed))
-    torch.testing.assert_close(layer.finish(x, context), want)
-
-
-def test_layers_without_query_bias_have_none():
-    layer = stack(qkv_bias=False).layers[0]
-    assert layer.q_proj.bias is layer.k_proj.bias is layer.v_proj.bias is None
-    assert layer.out_proj.bias is not None
-
-
 def test_dropout_acts_in_training_alone():
     run, h = stack(dropout=0.5), tokens()
     torch.testing.assert_close(run.encode(h), run.encode(h), rtol=0, atol=0)
@@ -209,24 +170,6 @@ def test_other_texts_are_no_layers(text):
 def test_some_layer_must_be_left(layers):
     with pytest.raises(FIMPError, match="none of the model's 3 layers"):
         stack().part(layers)
-
-
-@pytest.mark.parametrize(
-    ("options", "wanted"),
-    [
-        ({"heads": 3}, "heads=3 does not divide dim=8"),
-        ({"layers": 0}, "layers=0"),
-        ({"hidden": 0}, "hidden=0"),
-        ({"norm": "both"}, "norm='both'"),
-        ({"activation": "tanh"}, "activation='tanh'"),
-        ({"value_conv": 4}, "value_conv=4"),
-        ({"landmarks": 0}, "landmarks=0"),
-        ({"dropout": 1.0}, "dropout=1.0"),
-    ],
-)
-def test_configurations_that_cannot_be_are_named(options, wanted):
-    with pytest.raises(FIMPError, match=wanted):
-        stack(**options)
 
 
 def test_inputs_that_do_not_fit_are_named():
