@@ -126,11 +126,16 @@ def test_an_interrupted_comparison_resumes_to_the_same_numbers(run_cli, tissue_f
     if stop == signal.SIGINT:
         assert "Traceback" not in err
         assert "--resume" in out
-    assert (cut / "runs" / "fimp-base" / "seed0" / "checkpoints" / "last.safetensors").exists()
+    checkpoints = cut / "runs" / "fimp-base" / "seed0" / "checkpoints"
+    assert (checkpoints / "last.safetensors").exists()
+    if stop == signal.SIGKILL:
+        # It may have been writing.
+        (checkpoints / ".last.safetensors.1").write_bytes(b"half")
     code, text, err = run_cli(*arguments, "--out", cut, "--resume")
     assert (code, err) == (0, "")
     assert "finished earlier" in text
     assert metrics(cut) == metrics(tmp_path / "whole")
+    assert [path.name for path in checkpoints.iterdir()] == ["best.safetensors"]
 
 
 def test_resume_refuses_runs_of_other_settings(run_cli, tissue_file, tmp_path):

@@ -108,8 +108,10 @@ class Run:
         if self.budget_seconds is not None:
             replace(config, **fitted.shortened).save(folder)
         write_json(folder / "results.json", result)
-        for name in ("last.safetensors", PRETRAINED):
-            (folder / "checkpoints" / name).unlink(missing_ok=True)
+        checkpoints = folder / "checkpoints"
+        # Hidden ones are what a process was writing when it was killed.
+        for path in (checkpoints / "last.safetensors", checkpoints / PRETRAINED, *checkpoints.glob(".*")):
+            path.unlink(missing_ok=True)
 
 
 def finished(folder: Path) -> dict[str, Any] | None:
