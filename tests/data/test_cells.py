@@ -144,6 +144,30 @@ def test_cells_at_one_place_are_legal_and_noted(small_adata):
     assert {(j, i) for j in range(4) for i in range(4) if i != j} <= edges(data)
 
 
+@pytest.mark.parametrize("spatial", [True, False])
+@pytest.mark.parametrize("budget", ["1", "1000000000"])
+def test_cells_that_are_in_two_files_are_counted(small_adata, tmp_path, monkeypatch, spatial, budget):
+    monkeypatch.setenv("FIMP_MEMORY_BUDGET", budget)
+    if not spatial:
+        del small_adata.obsm["spatial"]
+    other = small_adata.copy()
+    other.X = other.X[:, ::-1]
+    files = [tmp_path / f"{name}.h5ad" for name in ("x", "y", "x_annotated")]
+    small_adata.write_h5ad(files[0])
+    other.write_h5ad(files[1])
+    small_adata.obs["more"] = "a"
+    small_adata[::-1][:25].copy().write_h5ad(files[2])
+    assert "another section" not in notes(load_cells(files[:2]))
+    for options in (CellOptions(), CellOptions(test_section="x_annotated")):
+        found = notes(load_cells(files, options))
+        assert "25 cells are also in another section" in found
+        assert "give every cell once" in found
+    # Cells that say nothing are alike, and no copies.
+    small_adata.X = small_adata.X.toarray() * (np.arange(30) < 12)[:, None]
+    small_adata.write_h5ad(files[2])
+    assert "12 cells are also in another section" in notes(load_cells([files[0], files[2]]))
+
+
 def test_nine_cells_are_too_few(small_adata):
     refused(small_adata[:9].copy(), CellOptions(), "9 cells", "at least 10")
     assert load_cells(small_adata[:10].copy()).num_nodes == 10

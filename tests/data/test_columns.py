@@ -28,6 +28,9 @@ NOTHING = float("nan")
         (pd.Series([1, "1", "a", None], dtype=object), ["1", "a"], [0, 0, 1, -1], "text"),
         (pd.Series([["a"], ["b"]]), ["['a']", "['b']"], [0, 1], "text"),
         (pd.Series([None, None], dtype=object), [], [-1, -1], "text"),
+        # What .astype(str) makes of a missing value.
+        (pd.Series(["b", "nan", "NaN", "None", "<NA>", "NaT", "none"]), ["b", "none"], [0, *[-1] * 5, 1], "text"),
+        (pd.Series(["nan", "nan"]), [], [-1, -1], "text"),
     ],
 )
 def test_a_column_of_any_type(column, names, codes, kind):
@@ -49,8 +52,9 @@ def test_categories_keep_their_order_and_unused_ones_go_on_request(categories, n
     assert (last.names, last.codes.tolist()) == ([names[1]], [0, -1])
 
 
-def test_a_category_of_empty_text_is_missing():
-    coded = encode(pd.Series(pd.Categorical(["", "b", "a"], categories=["", "b", "a"])))
+@pytest.mark.parametrize("nothing", ["", "nan", "<NA>"])
+def test_a_category_of_empty_text_is_missing(nothing):
+    coded = encode(pd.Series(pd.Categorical([nothing, "b", "a"], categories=[nothing, "b", "a"])))
     assert (coded.names, coded.codes.tolist()) == (["b", "a"], [-1, 0, 1])
 
 

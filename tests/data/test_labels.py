@@ -57,6 +57,37 @@ def test_a_written_file_gives_the_same_labels(small_adata, tmp_path):
     assert stored.y.tolist() == data.y.tolist() == [0, 1, -1] * 10
 
 
+@pytest.mark.parametrize("form", [list, pd.Categorical], ids=["text", "categorical"])
+def test_missing_values_that_became_text_are_unlabelled_and_counted(small_adata, form):
+    values = pd.Series(["a", "b", None, "a", np.nan] * 6, dtype=object).astype(str)
+    data = labelled(small_adata, form([*values[:28], "<NA>", None]))
+    assert data.classes == ["a", "b"]
+    assert data.y.tolist() == [0, 1, -1, 0, -1] * 5 + [0, 1, -1, -1, -1]
+    assert any("obs['type'], 2 classes, 13 cells unlabelled" in note for note in data.notes)
+    assert any("12 cells have a missing value written as text in obs['type']" in note for note in data.notes)
+    small_adata.obs["type"] = ["a", "b", None] * 10
+    assert not any("written as text" in note for note in load_cells(small_adata, CellOptions(label="type")).notes)
+
+
+def test_a_column_of_missing_values_as_text_has_no_label(small_adata):
+    with pytest.raises(FIMPError, match="is missing for all 30 cells"):
+        labelled(small_adata, ["nan"] * 30)
+
+
+def test_too_few_labels_are_not_too_few_cells(small_adata):
+    with pytest.raises(FIMPError) as caught:
+        labelled(small_adata, [*["a", "b", "a"] * 3, *[None] * 21])
+    assert str(caught.value).startswith("tissue.h5ad: 9 of 30 cells have a value in obs['type']")
+    assert "label more cells, or name another column with --label" in str(caught.value)
+
+
+def test_classes_are_compared_with_labelled_cells(small_adata):
+    with pytest.raises(FIMPError, match="has 6 classes for 10 labelled cells"):
+        labelled(small_adata, [*"abcdef", *"abab", *[None] * 20])
+    with pytest.raises(FIMPError, match=r"one class only \('a'\) among 10 labelled cells"):
+        labelled(small_adata, [*["a"] * 10, *[None] * 20])
+
+
 def test_without_a_label_there_is_none(small_adata):
     data = load_cells(small_adata)
     assert data.y is None

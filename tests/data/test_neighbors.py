@@ -82,3 +82,17 @@ def test_a_section_without_a_triangulation_is_named(small_adata):
     small_adata.obs["slice"] = ["thin"] * 10 + ["wide"] * 20
     with pytest.raises(FIMPError, match="section 'thin': --graph delaunay: 10 nodes"):
         load_cells(small_adata, CellOptions(graph="delaunay"))
+
+
+@pytest.mark.parametrize("kind", ["knn", "expression"])
+def test_the_note_says_how_many_neighbours_there_are(small_adata, kind):
+    def note(**options):
+        return next(
+            n for n in load_cells(small_adata, CellOptions(graph=kind, **options)).notes if n.startswith("graph")
+        )
+
+    assert "29 nearest cells" in note(neighbors=500)
+    assert "29 nearest cells" in note(neighbors=29)
+    assert " 7 nearest cells" in note(neighbors=7)
+    small_adata.obs["slice"] = ["a"] * 10 + ["b"] * 20
+    assert "19 nearest cells" in note(neighbors=500)

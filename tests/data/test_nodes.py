@@ -80,6 +80,59 @@ def test_a_data_in_memory_is_read_and_not_changed(layout, splits):
     assert source.edge_index.any()
 
 
+def test_a_single_mask_holds_for_all_splits():
+    # As in WikiCS: many drawings of train and val, one test part.
+    source, wanted = as_data(arrays()), arrays()
+    for name in ("train_mask", "val_mask"):
+        source[name] = source[name][:, None].repeat(1, 4)
+    data = read_nodes(source)
+    for name in ("train_mask", "val_mask", "test_mask"):
+        assert np.array_equal(data[name].numpy(), np.stack([wanted[name]] * 4))
+    assert any("4 published splits" in note for note in data.notes)
+
+
+@pytest.mark.parametrize("splits", [None, 3])
+@pytest.mark.parametrize("form", [np.asarray, np.ndarray.tolist])
+def test_masks_of_a_data_may_be_arrays_or_lists(tmp_path, form, splits):
+    stored = arrays(splits=splits)
+    source = as_data(stored)
+    for name in ("train_mask", "val_mask", "test_mask"):
+        source[name] = form(stored[name])
+    write_nodes(tmp_path / "graph.npz", source)
+    for data in (read_nodes(source), read_nodes(tmp_path / "graph.npz")):
+        for name in ("train_mask", "val_mask", "test_mask"):
+            assert np.array_equal(data[name].numpy(), stored[name].reshape(-1, NODES))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("train_mask", torch.ones(NODES).bfloat16(), "Data: train_mask is float32 with other values than 0 and 1"),
+        ("train_mask", "first", "Data: train_mask is a str, wanted a tensor, an array or a list"),
+        ("val_mask", [[True], [True, False]], "Data: val_mask cannot be read"),
+        ("test_mask", torch.ones(NODES).to_sparse(), "Data: test_mask is a tensor of layout torch.sparse_coo"),
+        ("y", torch.arange(NODES).bfloat16(), "Data: y has dtype float32, wanted integer classes"),
+        ("y", torch.arange(NODES).to_sparse(), "Data: y is a tensor of layout torch.sparse_coo, wanted a dense one"),
+        ("edge_index", torch.eye(NODES).to_sparse_csr(), "Data: edge_index is a tensor of layout torch.sparse_csr"),
+    ],
+)
+def test_tensors_that_cannot_be_read_are_named(key, value, words):
+    source = as_data(arrays())
+    source[key] = value
+    with pytest.raises(FIMPError) as error:
+        read_nodes(source)
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_what_requires_a_gradient_is_read():
+    source = as_data(arrays())
+    source.x.requires_grad_()
+    source.y = source.y.float().requires_grad_()
+    with pytest.raises(FIMPError, match="y has dtype float32"):
+        read_nodes(source)
+
+
 @pytest.mark.parametrize("csr", [False, True])
 def test_what_is_written_is_read(tmp_path, csr):
     source = as_data(arrays(splits=2))
@@ -207,8 +260,10 @@ BAD = {
     "mask of floats": (put("val_mask", lambda m: m / 1.0), "val_mask is float64"),
     "mask of sevens": (put("val_mask", lambda m: m * 7), "val_mask is int64 with other values than 0 and 1"),
     "other splits": (
-        put("val_mask", lambda m: np.stack([m, m])),
-        "different numbers of splits (train_mask 1, val_mask 2",
+        lambda stored: stored.update(
+            val_mask=np.stack([stored["val_mask"]] * 2), test_mask=np.stack([stored["test_mask"]] * 3)
+        ),
+        "different numbers of splits (train_mask 1, val_mask 2, test_mask 3",
     ),
     "empty part": (put("val_mask", lambda m: m & False), "val_mask of split 0 selects no node"),
     "overlap": (put("val_mask", lambda m: m | True), "train_mask and val_mask share 10 nodes"),

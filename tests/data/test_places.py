@@ -164,6 +164,7 @@ def test_notes_on_what_looks_like_a_mistake(tmp_path):
         ({"label": None}, {}, "no column 'label' among path, latitude.*--label"),
         ({"label": ["one"] * N}, {}, "column 'label' has the one class 'one', wanted at least 2"),
         ({"label": [""] * N}, {}, "column 'label' is empty"),
+        ({"label": ["nan"] * N}, {}, "column 'label' is empty"),
         ({"label": ["a", "b"] * 4 + [""] * 6}, {}, "column 'label' labels 8 images, wanted at least 10"),
         ({}, {"split_by": "country"}, "no column 'country'.*--split-by"),
         ({}, {"same_place": "country"}, "no column 'country'.*--same-place"),

@@ -139,6 +139,10 @@ def test_what_is_split_how_is_decided_in_one_place(small_adata):
         split_nodes(held, random, 3, np.arange(1, 30, 3))
     with pytest.raises(FIMPError, match="--split blocks and --test-section"):
         split_nodes(held, blocks, 3)
+    with pytest.raises(FIMPError, match=r"--test-section leaves 7 cells with a label.*wanted at least 8"):
+        split_nodes(held, random, 3, np.setdiff1d(np.arange(18), np.arange(2, 18, 3)[:5]))
+    least = split_nodes(held, random, 3, np.setdiff1d(np.arange(18), np.arange(2, 18, 3)[:4]))
+    assert [len(least[part]) for part in ("train", "val", "test")] == [7, 1, 6]
     del small_adata.obsm["spatial"]
     with pytest.raises(FIMPError, match="--split blocks needs coordinates"):
         split_nodes(load_cells(small_adata), blocks, 3)

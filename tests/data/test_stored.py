@@ -155,3 +155,31 @@ def test_stored_zeros_and_repeated_entries_are_merged():
     found = to_csr(sparse.coo_matrix(entries, shape=(2, 3)), "x")
     assert found.nnz == 1
     assert found[0, 2] == 3.0
+
+
+@pytest.mark.parametrize("stored_in", ["memory", "file"])
+@pytest.mark.parametrize("form", FORMS)
+def test_half_precision_is_read(tmp_path, form, stored_in):
+    table = np.random.default_rng(0).poisson(0.7, (47, 13)).astype(np.float16)
+    stored = table
+    if form != "dense":
+        stored = FORMS[form](table.astype(np.float32))
+        # SciPy makes no such matrix, but lets data be exchanged.
+        stored.data = stored.data.astype(np.float16)
+    if stored_in == "memory":
+        found = to_csr(stored, "x")
+        assert stored.dtype == np.float16
+    else:
+        path = write(anndata.AnnData(FORMS[form](table.astype(np.float32))), tmp_path / "x.h5ad")
+        key = "X" if form == "dense" else "X/data"
+        with h5py.File(path, "a") as file:
+            attributes = dict(file[key].attrs)
+            del file[key]
+            file[key] = table if form == "dense" else stored.data
+            file[key].attrs.update(attributes)
+        adata = read(path)
+        found = to_csr(adata.X, "x")
+        np.testing.assert_array_equal(read_stored(adata.X, "x")[np.arange(47)].toarray(), table)
+        close(adata)
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found.toarray(), table)

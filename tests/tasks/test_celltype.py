@@ -64,6 +64,32 @@ def test_every_parameter_receives_a_gradient(data):
     assert not missing
 
 
+def test_classes_of_the_test_part_alone_are_noted(small_adata):
+    small_adata.obs["slice"] = ["A"] * 20 + ["B"] * 10
+    small_adata.obs["type"] = ["T0", "T1"] * 10 + ["Q"] * 6 + ["R"] * 2 + ["T0"] * 2
+    data = load_cells(small_adata, CellOptions(label="type", test_section="B"))
+    wanted = "split of seed 2: 8 test cells are of classes that no training cell has (Q, R)"
+    for _ in range(2):
+        task = CellTypeTask(data, seed=2)
+        assert data.notes.count(wanted) == 1
+    count = len(data.notes)
+    CellTypeTask(data, seed=3, state=task.state())
+    assert len(data.notes) == count
+    small_adata.obs["type"] = ["T0", "T1"] * 15
+    plain = load_cells(small_adata, CellOptions(label="type", test_section="B"))
+    CellTypeTask(plain)
+    assert not any("no training cell" in note for note in plain.notes)
+
+
+@pytest.mark.parametrize("labels", [1, 4, 7])
+def test_labels_in_the_test_section_alone_are_too_few(small_adata, labels):
+    small_adata.obs["slice"] = ["A"] * 15 + ["B"] * 15
+    small_adata.obs["type"] = [*(["a", "b"] * 4)[:labels], *[None] * (15 - labels), *["a", "b", "a"] * 5]
+    data = load_cells(small_adata, CellOptions(label="type", test_section="B"))
+    with pytest.raises(FIMPError, match=f"AnnData: --test-section leaves {labels} cells with a label"):
+        CellTypeTask(data)
+
+
 def test_data_without_labels_and_bad_options_are_refused():
     bare = load_cells(simulate.tissue(n_cells=30, n_genes=18, n_pairs=4))
     with pytest.raises(FIMPError, match="--label"):

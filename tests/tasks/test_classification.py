@@ -47,6 +47,13 @@ def test_scores_equal_those_of_scikit_learn(seed, classes, size):
     assert task.resampled(kept, np.ones((1, size)))[0] == pytest.approx(out[task.monitor], abs=1e-6)
 
 
+def test_confident_scores_are_ranked_as_well_as_others():
+    task = Bare(np.array([0, 1]), 2)
+    scores = torch.tensor([[0.0, 18.0], [0.0, 25.0], [0.0, 40.0]])
+    assert task.score((torch.arange(3), scores, torch.tensor([0, 1, 1])))["roc_auc"] == 1.0
+    assert np.isnan(task.score((torch.arange(3), scores, torch.tensor([1, 1, 1])))["roc_auc"])
+
+
 @given(seed=st.integers(0, 1000))
 def test_weighted_auroc_equals_that_of_repeated_nodes(seed):
     generator = np.random.default_rng(seed)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
 
-from fimp.data import load_cells, simulate
+from fimp.data import CellOptions, load_cells, simulate
 from fimp.errors import FIMPError
 from fimp.models import resolve
 from fimp.tasks import ExpressionOptions, ExpressionTask, expression
@@ -92,6 +92,39 @@ def test_visible_normalisation_shows_nothing_of_hidden_counts():
 def test_bad_options_are_named(options, message):
     with pytest.raises(FIMPError, match=message):
         ExpressionOptions(**options)
+
+
+def sections(quiet):
+    """Two sections; the cells of one have no counts to speak of."""
+    adata = simulate.tissue(n_cells=60, n_genes=18, n_pairs=4)
+    adata.obs["section"] = ["A"] * 30 + ["B"] * 30
+    counts = adata.X.toarray() + 1
+    counts[adata.obs["section"] == quiet] = np.arange(18) < 3
+    adata.X = sparse.csr_matrix(counts)
+    return adata
+
+
+def test_a_test_section_without_values_is_refused():
+    data = load_cells(sections("B"), CellOptions(test_section="B", min_counts=10))
+    with pytest.raises(FIMPError, match=r"no test cell has a value to predict; .*--min-counts.*another section"):
+        ExpressionTask(data)
+    # Values that are zero are asked for too.
+    ExpressionTask(data, ExpressionOptions(zeros=0.5))
+    task = ExpressionTask(load_cells(sections("B"), CellOptions(test_section="B", min_counts=0)))
+    ExpressionTask(data, state=task.state())
+
+
+def test_training_cells_of_which_nothing_is_hidden_are_refused():
+    data = load_cells(sections("A"), CellOptions(test_section="B", min_counts=0))
+    with pytest.raises(FIMPError, match="no training cell has a value to predict"):
+        ExpressionTask(data, ExpressionOptions(mask_ratio=0.1))
+
+
+@pytest.mark.parametrize("masking", [(50, 0.8), (50, 0.8, 0.3), (50, 0.02), (2, 0.2), (500, 1.0, 0.5)])
+def test_what_is_asked_of_cells_is_what_evaluation_hides(masking):
+    data = load_cells(sections("B"), CellOptions(min_counts=10))
+    sampler, cells = expression.TokenSampler(data.values, expression.Masking(*masking), 0), np.arange(60)[::-1]
+    assert sampler.hidden_counts(cells).tolist() == sampler.draw(cells).hidden.sum(1).tolist()
 
 
 def test_visible_normalisation_needs_counts():

@@ -126,6 +126,34 @@ def test_two_classes_are_scored_by_the_area_under_the_curve():
     assert NodeTask(graph()).monitor == "accuracy"
 
 
+@pytest.mark.parametrize("part", ["train", "val"])
+def test_two_classes_must_both_be_in_what_models_learn_and_are_chosen_by(part):
+    data = graph(classes=2)
+    data[f"{part}_mask"][1] &= data.y == 1
+    NodeTask(data, seed=0)
+    with pytest.raises(FIMPError) as caught:
+        NodeTask(data, seed=1)
+    whole = {"train": "training", "val": "validation"}[part]
+    assert f"Data: the {whole} part of seed 1 has nodes of class 1 only" in str(caught.value)
+    assert "give masks that put both classes into every part" in str(caught.value)
+
+
+def test_a_test_part_of_one_class_may_be():
+    data = graph(classes=2)
+    data.test_mask &= data.y == 1
+    assert NodeTask(data).monitor == "roc_auc"
+
+
+def test_a_random_split_that_leaves_a_part_without_a_class_is_refused():
+    data = graph(classes=2, splits=0)
+    data.y[2:] = 0
+    with pytest.raises(FIMPError, match=r"part of seed 3 has nodes of class 0 only.*label more nodes"):
+        NodeTask(data, seed=3)
+    # A trained model is given any nodes.
+    state = NodeTask(graph(classes=2)).state()
+    NodeTask(data, seed=3, state=state)
+
+
 def test_every_model_sees_every_feature():
     # With one token per node a vector still holds all features.
     task = NodeTask(graph(), NodeTaskOptions(tokens=1, tokenizer="features"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from fimp.data import graphs
 from fimp.data.cell_graph import CellGraph, CellReference, to_scipy, to_torch
-from fimp.data.disk_matrix import DiskMatrix, Values, take_rows
+from fimp.data.disk_matrix import DiskMatrix, Values, row_blocks, take_rows
 from fimp.data.genes import most_variable, take_genes
 from fimp.data.joining import join_cells, stems
 from fimp.data.labels import classes_of, known_classes
@@ -205,6 +206,12 @@ def _graph(
     edge_index, how = neighbor_edges(cells, values, options)
     if repeated := _repeated(cells):
         how.append(f"{repeated} cells lie exactly where another cell lies; check for cells listed twice")
+    if copied := _in_two_sections(cells):
+        alike = "values" if cells.positions is None else "values and place"
+        how.append(
+            f"{copied:,} cells are also in another section (same {alike}): models may be tested on what they were "
+            "trained on; give every cell once"
+        )
     if isinstance(values, DiskMatrix):
         how.append(f"values: {values.nnz:,}, more than memory is meant to hold (FIMP_MEMORY_BUDGET); they stay on disk")
     arrays = {
@@ -235,6 +242,29 @@ def _repeated(cells: Cells) -> int:
         return 0
     section = np.zeros(len(cells.index)) if cells.section is None else cells.section.codes
     return len(cells.positions) - len(np.unique(np.column_stack([section, cells.positions]), axis=0))
+
+
+def _in_two_sections(cells: Cells) -> int:
+    """Number of cells that a cell of an earlier section equals, in values and place; those without values aside."""
+    if cells.section is None:
+        return 0
+    rows = np.flatnonzero(np.diff(cells.values.indptr) > 0)
+    place = np.zeros(len(cells.index), dtype=np.int64)
+    if cells.positions is not None:
+        place = np.unique(cells.positions, axis=0, return_inverse=True)[1].ravel()
+        # Few cells have the place of another one: values of no others are looked at.
+        rows = rows[np.bincount(place[rows])[place[rows]] > 1]
+    marks = np.empty(len(rows), dtype=np.uint64)
+    for span, block in row_blocks(cells.values, rows):
+        block.sort_indices()
+        ends, columns = block.indptr.tolist(), block.indices.astype(np.int64)
+        for number, start, stop in zip(range(span.start, span.stop), ends, ends[1:], strict=False):
+            content = hashlib.blake2b(place[rows[number]].tobytes(), digest_size=8)
+            content.update(columns[start:stop].tobytes())
+            content.update(block.data[start:stop].tobytes())
+            marks[number] = int.from_bytes(content.digest(), "little")
+    of_section = np.stack([marks, cells.section.codes[rows].astype(np.uint64)])
+    return np.unique(of_section, axis=1).shape[1] - len(np.unique(marks))
 
 
 def _crop_space(cells: Cells) -> NDArray[np.floating]:

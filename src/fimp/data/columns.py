@@ -13,6 +13,9 @@ from fimp.errors import FIMPError
 if TYPE_CHECKING:
     import pandas as pd
 
+#: What ``.astype(str)`` makes of missing values.
+_MISSING = frozenset({"nan", "NaN", "None", "<NA>", "NaT"})
+
 
 class Coded(NamedTuple):
     """A column of names.
@@ -65,7 +68,10 @@ def obs_column(obs: pd.DataFrame, column: str, name: str) -> pd.Series:
 
 
 def encode(column: pd.Series) -> Coded:
-    """Codes and names of a column of any type; None, NaN, NA and empty text are missing values."""
+    """Codes and names of a column of any type.
+
+    None, NaN, NA and empty text are missing values, and so is what these become as text (``"nan"`` and the like).
+    """
     import pandas as pd
 
     if isinstance(column.dtype, pd.CategoricalDtype):
@@ -82,6 +88,12 @@ def encode(column: pd.Series) -> Coded:
     rank = np.full(len(values) + 1, -1, dtype=np.int64)
     rank[order] = np.arange(len(values))
     return _merged(rank[codes], [names[index] for index in order], kind)
+
+
+def missing_texts(column: pd.Series) -> int:
+    """Number of cells of a column whose value is missing and was made text, such as ``"nan"``."""
+    values = column.astype(object)
+    return sum(isinstance(value, (str, bytes)) and _text(value) in _MISSING for value in values)
 
 
 def join_columns(columns: Sequence[Coded]) -> Coded:
@@ -126,7 +138,8 @@ def _text(value: Any) -> str:
 
 
 def _merged(codes: NDArray[np.int64], names: list[str], kind: str) -> Coded:
-    """One code per name (1 and "1" are the same), none for empty text."""
-    position = {name: code for code, name in enumerate(dict.fromkeys(name for name in names if name))}
+    """One code per name (1 and "1" are the same), none for text that is empty or stands for a missing value."""
+    kept = dict.fromkeys(name for name in names if name and name not in _MISSING)
+    position = {name: code for code, name in enumerate(kept)}
     translate = np.array([*(position.get(name, -1) for name in names), -1], dtype=np.int64)
     return Coded(translate[codes], list(position), kind)

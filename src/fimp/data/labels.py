@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from fimp.data.columns import Coded, encode, listed, obs_column
+from fimp.data.columns import Coded, encode, listed, missing_texts, obs_column
+from fimp.data.splits import FEWEST
 from fimp.errors import FIMPError
 
 if TYPE_CHECKING:
@@ -35,8 +36,8 @@ def label_candidates(obs: pd.DataFrame) -> dict[str, int]:
     return found
 
 
-def read_label(obs: pd.DataFrame, column: str, name: str) -> Coded:
-    """The values of a label column.
+def read_label(obs: pd.DataFrame, column: str, name: str) -> tuple[Coded, list[str]]:
+    """The values of a label column, and notes.
 
     Raises
     ------
@@ -54,7 +55,9 @@ def read_label(obs: pd.DataFrame, column: str, name: str) -> Coded:
             f"{name}: obs[{column!r}] holds numbers, {len(coded.names):,} different ones; that is no label: name a "
             "column of classes with --label, or cut it into classes (pandas.cut)"
         )
-    return coded
+    if coded.missing and (count := missing_texts(obs[column])):
+        return coded, [f"label: {count:,} cells have a missing value written as text in obs[{column!r}] (nan, None)"]
+    return coded, []
 
 
 def classes_of(coded: Coded, column: str, name: str) -> tuple[NDArray[np.int64], list[str], list[str]]:
@@ -75,22 +78,28 @@ def classes_of(coded: Coded, column: str, name: str) -> tuple[NDArray[np.int64],
     Raises
     ------
     FIMPError
-        If no cell is labelled, there is one class only, or there are more classes than half the cells.
+        If no cell is labelled or too few are, there is one class only, or more classes than half the labelled cells.
     """
     coded, count = coded.used(), len(coded.codes)
     labelled = count - coded.missing
     where = f"{name}: obs[{column!r}]"
     if not labelled:
         raise FIMPError(f"{where} is missing for all {count:,} cells; name another column with --label")
+    if labelled < FEWEST:
+        raise FIMPError(
+            f"{name}: {labelled} of {count:,} cells have a value in obs[{column!r}], too few for a 70/10/20 split; "
+            f"wanted at least {FEWEST}: label more cells, or name another column with --label"
+        )
+    cells = f"{labelled:,} labelled cells" if coded.missing else f"{count:,} cells"
     if len(coded.names) == 1:
         raise FIMPError(
-            f"{where} has one class only ({coded.names[0]!r}) among {count:,} cells; wanted at least two: name "
-            "another column with --label"
+            f"{where} has one class only ({coded.names[0]!r}) among {cells}; wanted at least two: name another column "
+            "with --label"
         )
-    if len(coded.names) > count / 2:
+    if len(coded.names) > labelled / 2:
         raise FIMPError(
-            f"{where} has {len(coded.names):,} classes for {count:,} cells, like an identifier; wanted at most half "
-            "as many classes as cells: name another column with --label"
+            f"{where} has {len(coded.names):,} classes for {cells}, like an identifier; wanted at most half as many "
+            "classes as labelled cells: name another column with --label"
         )
     unlabelled = f", {coded.missing:,} cells unlabelled" if coded.missing else ""
     return coded.codes, coded.names, [f"label: obs[{column!r}], {len(coded.names)} classes{unlabelled}"]

@@ -158,7 +158,7 @@ class TokenSampler:
             key = hash_uniform(self.seed, 2, epochs[row], cells[row], gene)
             row, gene, value, rank = _ranked(row, gene, value, key, len(cells))
         counts = np.bincount(row, minlength=len(cells))
-        hidden_count = np.floor(masking.ratio * counts + 0.5).astype(np.int64) if hide else counts * 0
+        hidden_count = self._hidden_of(counts) if hide else counts * 0
         hidden = rank < hidden_count[row]
         if hide and epoch != EVALUATION and self.held_out[cells].any():
             # The same few values in every epoch would mark a place, by which a model can learn its neighbours by heart.
@@ -167,6 +167,17 @@ class TokenSampler:
             order = np.lexsort((rank, ~hidden, row))
             row, gene, value, hidden = row[order], gene[order], value[order], hidden[order]
         return self._padded(cells, row, gene, value, hidden)
+
+    def hidden_counts(self, cells: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Number of values of each cell that evaluation hides, and asks for, ``[n]``."""
+        masking = self.masking
+        want_zeros = zero_tokens(masking.tokens, masking.zeros)
+        expressed = np.diff(self.values.indptr)[cells].astype(np.int64)
+        drawn = np.minimum(expressed, masking.tokens - want_zeros)
+        return self._hidden_of(drawn + np.minimum(self.num_genes - expressed, want_zeros))
+
+    def _hidden_of(self, drawn: NDArray[np.int64]) -> NDArray[np.int64]:
+        return np.floor(self.masking.ratio * drawn + 0.5).astype(np.int64)
 
     def passes(self) -> int:
         """Number of :meth:`draw_pass` rounds in which every gene of every cell is asked for at least once."""
@@ -215,8 +226,7 @@ class TokenSampler:
 
     def _shown(self, drawn: NDArray[np.int64]) -> NDArray[np.int64]:
         # At least one is hidden, whatever the ratio: a round that asks for nothing would never end.
-        hidden = np.floor(self.masking.ratio * drawn + 0.5).astype(np.int64)
-        return drawn - np.maximum(hidden, np.minimum(drawn, 1))
+        return drawn - np.maximum(self._hidden_of(drawn), np.minimum(drawn, 1))
 
     def _unexpressed_window(self, cells: NDArray[np.int64], index: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         absent = np.ones((len(cells), self.num_genes), dtype=bool)

@@ -38,7 +38,9 @@ def neighbor_edges(cells: Cells, values: Values, options: CellOptions) -> tuple[
         return torch.zeros(2, 0, dtype=torch.int64), ["graph: none"]
     if cells.adjacency is not None:
         return _within(graphs.adjacency_graph(cells.adjacency), cells.section)
-    count, positions, section, k = len(cells.index), cells.positions, cells.section, options.neighbors
+    count, positions, section = len(cells.index), cells.positions, cells.section
+    # A cell has no more neighbours than there are other cells.
+    k = min(options.neighbors, max((len(rows) for rows in _groups(count, section)), default=1) - 1)
     where = f"obsm['{options.spatial_key}']"
     if options.graph == "expression" or (options.graph == "auto" and positions is None):
         why = "" if options.graph == "expression" else f"no coordinates in {where}: "

@@ -124,7 +124,7 @@ def check_labels(y: NDArray, num_nodes: int, where: str, classes: int | None = N
 def check_masks(
     masks: dict[str, NDArray], y: NDArray[np.int64], where: str, keys: dict[str, str]
 ) -> dict[str, NDArray[np.bool_]]:
-    """Masks of all splits, each ``[splits, N]``; empty where there are none.
+    """Masks of all splits, each ``[splits, N]``; empty where there are none. A single mask holds for all splits.
 
     Parameters
     ----------
@@ -147,9 +147,11 @@ def check_masks(
     if missing := [keys[name] for name in MASKS if name not in masks]:
         raise FIMPError(f"{where}: {missing[0]} is missing; give train, val and test masks, or none of them")
     out = {name: _as_mask(masks[name], len(y), f"{where}: {keys[name]}") for name in MASKS}
-    if len({len(mask) for mask in out.values()}) > 1:
+    splits = max(len(mask) for mask in out.values())
+    if any(len(mask) not in (1, splits) for mask in out.values()):
         found = ", ".join(f"{keys[name]} {len(mask)}" for name, mask in out.items())
-        raise FIMPError(f"{where}: masks have different numbers of splits ({found}); give each as many")
+        raise FIMPError(f"{where}: masks have different numbers of splits ({found}); give each as many, or one")
+    out = {name: mask if len(mask) == splits else mask.repeat(splits, axis=0) for name, mask in out.items()}
     for name, mask in out.items():
         if (empty := np.flatnonzero(~mask.any(1))).size:
             raise FIMPError(f"{where}: {keys[name]} of split {empty[0]} selects no node; every part needs nodes")

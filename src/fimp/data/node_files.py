@@ -104,12 +104,12 @@ def write_nodes(path: str | Path, data: Data) -> None:
         An .npz file.
     data
         With ``x`` (dense or sparse), ``edge_index``, ``y`` and, optionally, ``train_mask``, ``val_mask`` and
-        ``test_mask``.
+        ``test_mask``: tensors, or for the masks arrays or lists.
 
     Raises
     ------
     FIMPError
-        If ``x``, ``edge_index`` or ``y`` is missing or no tensor.
+        As :func:`from_data`.
     """
     found = from_data(data, str(path))
     x = found.x
@@ -128,7 +128,8 @@ def from_data(data: Data, name: str, labels: bool = True) -> NodeArrays:
     Raises
     ------
     FIMPError
-        If ``x``, ``edge_index`` or ``y`` is missing or no tensor.
+        If ``x``, ``edge_index`` or ``y`` is missing or no tensor, or what should be dense is not; or if a mask is
+        neither a tensor nor an array nor a list.
     """
     for key in ("x", "edge_index", "y"):
         if data.get(key) is None:
@@ -144,9 +145,24 @@ def from_data(data: Data, name: str, labels: bool = True) -> NodeArrays:
         x = sparse.csr_matrix((coo.values().numpy(), coo.indices().numpy()), shape=tuple(x.shape))
     else:
         x = x.numpy()
-    found = {key: data[key].cpu().numpy() for key in MASKS if data.get(key) is not None}
-    y = _unlabelled(x) if data.get("y") is None else data.y.cpu().numpy()
-    return NodeArrays(x, data.edge_index.cpu().numpy(), y, found)
+    found = {key: _dense(data[key], f"{name}: {key}") for key in MASKS if data.get(key) is not None}
+    y = _unlabelled(x) if data.get("y") is None else _dense(data.y, f"{name}: y")
+    return NodeArrays(x, _dense(data.edge_index, f"{name}: edge_index"), y, found)
+
+
+def _dense(value: Any, where: str) -> NDArray:
+    """A tensor, an array or a list as an array, of float32 where NumPy lacks its kind of float."""
+    if isinstance(value, Tensor):
+        if value.layout != torch.strided:
+            raise FIMPError(f"{where} is a tensor of layout {value.layout}, wanted a dense one; convert it")
+        value = value.detach().cpu()
+        return (value.float() if value.is_floating_point() else value).numpy()
+    if not isinstance(value, (np.ndarray, list)):
+        raise FIMPError(f"{where} is a {type(value).__name__}, wanted a tensor, an array or a list; convert it")
+    try:
+        return np.asarray(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise FIMPError(f"{where} cannot be read as an array; give each node one bool for each split") from error
 
 
 def _unlabelled(x: NDArray | sparse.csr_matrix) -> NDArray[np.int64]:

@@ -147,10 +147,10 @@ def codes_of(table: PlaceTable, column: str | None, option: str, keep: NDArray[n
     if column is None:
         return None
     cells = _column(table, column, option)
-    some = [cells[row] for row in keep]
-    if not any(some):
+    coded = encode(_values([cells[row] for row in keep]))
+    if not coded.names:
         raise FIMPError(f"{table.name}: column {column!r} is empty; fill it, or name another by {option}")
-    return encode(_values(some))
+    return coded
 
 
 def _values(cells: list[str]) -> pd.Series:

@@ -126,6 +126,8 @@ def read_cells(adata: AnnData, options: CellOptions, name: str, stem: str, refer
         columns, how = match_genes(genes, reference.gene_names, name)
         values, genes = take_genes(values, columns), list(reference.gene_names)
         notes += how
+    label, how = _label(adata, options, name, reference)
+    notes += how
     return Cells(
         name=name,
         stem=stem,
@@ -137,7 +139,7 @@ def read_cells(adata: AnnData, options: CellOptions, name: str, stem: str, refer
         positions=_positions(adata, options, name),
         adjacency=_adjacency(adata, options, name),
         section=section,
-        label=_label(adata, options, name, reference),
+        label=label,
         index=np.arange(adata.n_obs),
         notes=tuple(notes),
     )
@@ -188,9 +190,11 @@ def _adjacency(adata: AnnData, options: CellOptions, name: str) -> sparse.csr_ma
     return adjacency
 
 
-def _label(adata: AnnData, options: CellOptions, name: str, reference: CellReference | None) -> Coded | None:
+def _label(
+    adata: AnnData, options: CellOptions, name: str, reference: CellReference | None
+) -> tuple[Coded | None, list[str]]:
     if options.label is None:
-        return None
+        return None, []
     if reference is not None and (reference.classes is None or options.label not in adata.obs):
-        return None
+        return None, []
     return read_label(adata.obs, options.label, name)

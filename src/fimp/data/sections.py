@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fimp.data.columns import Coded, encode, listed, obs_column
-from fimp.data.splits import crop
+from fimp.data.splits import FEWEST_SEEN, crop
 from fimp.errors import FIMPError
 
 if TYPE_CHECKING:
@@ -104,10 +104,10 @@ def held_out_cells(section: Coded | None, wanted: tuple[str, ...], name: str) ->
         if one not in section.names:
             raise FIMPError(f"{name}: --test-section {one!r} does not exist; sections are {listed(section.names, 50)}")
     held = np.isin(section.codes, [section.names.index(one) for one in wanted])
-    if (left := int((~held).sum())) < 8:
+    if (left := int((~held).sum())) < FEWEST_SEEN:
         raise FIMPError(
-            f"{name}: --test-section leaves {left} cells to train and validate on, wanted at least 8; hold out fewer "
-            "sections"
+            f"{name}: --test-section leaves {left} cells to train and validate on, wanted at least {FEWEST_SEEN}; "
+            "hold out fewer sections"
         )
     return held
 

@@ -16,7 +16,12 @@ if TYPE_CHECKING:
 SHARES = (0.7, 0.1, 0.2)
 #: Share of the nodes outside test sections that train; the others validate.
 TRAIN_SHARE = 0.875
-_FEWEST = 10
+#: Fewest nodes of which 70/10/20 leaves no part empty.
+FEWEST = 10
+#: Fewest nodes outside test sections of which training and validation both get enough.
+FEWEST_SEEN = 8
+#: What the parts are called in messages.
+PART_NAMES = {"train": "training", "val": "validation", "test": "test"}
 
 
 class SplitOptions(Protocol):
@@ -62,6 +67,11 @@ def split_nodes(
         if held_out.all() or not held_out.any():
             where = "only" if held_out.all() else "no"
             raise FIMPError(f"{data.name}: {where} cells of test sections have a label; choose other sections")
+        if (left := int((~held_out).sum())) < FEWEST_SEEN:
+            raise FIMPError(
+                f"{data.name}: --test-section leaves {left} cells with a label to train and validate on, wanted at "
+                f"least {FEWEST_SEEN}; label more cells, or hold out other sections"
+            )
         parts = section_split(held_out, seed)
     elif options.split == "blocks":
         if data.pos is None:
@@ -74,9 +84,9 @@ def split_nodes(
 
 def check_size(num_nodes: int, name: str) -> None:
     """Raise :class:`FIMPError` where a 70/10/20 split would leave a part empty."""
-    if num_nodes < _FEWEST:
+    if num_nodes < FEWEST:
         raise FIMPError(
-            f"{name}: {num_nodes} cells are too few for a 70/10/20 split; wanted at least {_FEWEST}: "
+            f"{name}: {num_nodes} cells are too few for a 70/10/20 split; wanted at least {FEWEST}: "
             "use a larger file or a larger --fraction"
         )
 

@@ -74,13 +74,16 @@ def to_csr(stored: Any, name: str) -> sparse.csr_matrix:
         If it is damaged or not numeric.
     """
     with _reading(name):
-        if hasattr(stored, "to_memory"):
-            stored = stored.to_memory()
         _check_numeric(stored)
+        if hasattr(stored, "to_memory"):
+            if np.dtype(stored.dtype) == np.float16:  # of which SciPy makes no matrix
+                return _canonical(sparse.csr_matrix(sparse.vstack([*_blocks(stored, name)], format="csr")))
+            stored = stored.to_memory()
         if not sparse.issparse(stored):
             return _canonical(sparse.csr_matrix(sparse.vstack([*_dense_blocks(stored)], format="csr")))
         _check_indices(stored, name)
-        return _canonical(sparse.csr_matrix(stored, dtype=np.float32, copy=True))
+        # This copies. It comes first, since SciPy makes no matrix of one of half precision.
+        return _canonical(sparse.csr_matrix(stored.astype(np.float32)))
 
 
 @contextmanager
@@ -160,10 +163,10 @@ def _csr_blocks(group: Any, shape: tuple[int, int], name: str) -> Iterator[spars
     indptr = _pointer(group, shape[0], name)
     for rows in spans(indptr):
         start, stop = indptr[rows.start], indptr[rows.stop]
-        data, indices = (np.asarray(group[key][start:stop]) for key in ("data", "indices"))
+        data, indices = np.asarray(group["data"][start:stop], np.float32), np.asarray(group["indices"][start:stop])
         block = as_csr(data, indices, indptr[rows.start : rows.stop + 1] - start, shape[1])
         _check_indices(block, name)
-        yield block.astype(np.float32)
+        yield block
 
 
 def _csc_blocks(group: Any, shape: tuple[int, int], name: str) -> Iterator[sparse.csr_matrix]:

@@ -12,6 +12,7 @@ from torch_geometric.data import Data
 
 from fimp.data.cell_graph import cell_values
 from fimp.data.cells import CellOptions, CellReference
+from fimp.data.columns import listed
 from fimp.data.masking import Masking, TokenSampler
 from fimp.data.splits import split_nodes
 from fimp.data.statistics import depth_statistics, gene_statistics
@@ -94,11 +95,26 @@ class CellTypeTask(ClassificationTask):
         self.sampler = TokenSampler(values, Masking(options.tokens), seed, scale)
         self.split = {} if state else split_nodes(data, options, seed, np.flatnonzero(data.y.numpy() >= 0))
         if state is None:
+            self._note_unseen()
             training = self.split["train"]
             mean, deviation, _ = gene_statistics(values, options.tokens, 0.0, training)
             depth = depth_statistics(self.sampler, training, hide=False)
             state = {"gene_mean": mean, "gene_deviation": deviation, "depth": depth}
         super().__init__(len(data.classes), options.class_weights, state)
+
+    def _note_unseen(self) -> None:
+        """Say which classes no model can know."""
+        labels = self.data.y.numpy()
+        seen, test = np.unique(labels[self.split["train"]]), labels[self.split["test"]]
+        unseen = test[~np.isin(test, seen)]
+        if not len(unseen):
+            return
+        names = listed([self.data.classes[code] for code in np.unique(unseen)], 5)
+        note = (
+            f"split of seed {self.seed}: {len(unseen):,} test cells are of classes that no training cell has ({names})"
+        )
+        if note not in self.data.notes:
+            self.data.notes.append(note)
 
     def inputs(self, nodes: NDArray[np.int64], epoch: int) -> Labelled:
         """Tokens of some cells in an epoch, all of them visible."""

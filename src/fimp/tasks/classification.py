@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torchmetrics.functional.classification import binary_auroc, multiclass_accuracy, multiclass_f1_score
+from torchmetrics.functional.classification import multiclass_accuracy, multiclass_f1_score
 
 from fimp.data.masking import EVALUATION
+from fimp.data.splits import PART_NAMES
 from fimp.data.subgraph import Subgraph
 from fimp.errors import FIMPError
 from fimp.models.fimp import FIMP
@@ -148,6 +149,11 @@ class ClassificationTask(Task):
         ``none``, or ``balanced``: training nodes weigh inversely to the frequency of their class.
     measured
         What was measured on training nodes for encoders; with ``class_count``, a whole :meth:`state`.
+
+    Raises
+    ------
+    FIMPError
+        If the area under the ROC curve is monitored, and all nodes to train or validate on are of one class.
     """
 
     #: Whether two classes are scored by the area under the ROC curve.
@@ -161,6 +167,8 @@ class ClassificationTask(Task):
             self.metrics, self.monitor = {**self.metrics, "roc_auc": "max"}, "roc_auc"
         self.measured = measured
         if "class_count" not in measured:
+            if self.monitor == "roc_auc":
+                self._check_parts()
             of_train = self.data.y[torch.from_numpy(self.split["train"])]
             self.measured = {**measured, "class_count": torch.bincount(of_train, minlength=num_classes)}
         count = self.measured["class_count"].double()
@@ -169,6 +177,18 @@ class ClassificationTask(Task):
         if class_weights == "balanced":
             weight = (count.sum() / ((count > 0).sum() * count.clamp(min=1))).float()
         self.class_weight = weight
+
+    def _check_parts(self) -> None:
+        # Without both classes a part has no such area: every epoch would be as good as none.
+        for part, nodes in self.split.items():
+            found = self.data.y[torch.from_numpy(nodes)].unique().tolist()
+            if part != "test" and len(found) < 2:
+                remedy = "label more nodes of the other class, or " if self.data.get("train_mask") is None else ""
+                raise FIMPError(
+                    f"{self.data.name}: the {PART_NAMES[part]} part of seed {self.seed} has nodes of class {found[0]} "
+                    f"only, wanted both classes, as models are chosen by ROC AUC; {remedy}give masks that put both "
+                    "classes into every part"
+                )
 
     def shown(self, nodes: NDArray[np.int64]) -> Any:
         """Inputs of some nodes as evaluation sees them."""
@@ -201,8 +221,10 @@ class ClassificationTask(Task):
             "f1_macro": multiclass_f1_score(scores, truth, count, average="macro"),
         }
         if "roc_auc" in self.metrics:
-            both = len(truth.unique()) == 2
-            values["roc_auc"] = binary_auroc(scores[:, 1] - scores[:, 0], truth) if both else torch.tensor(torch.nan)
+            # torchmetrics would put the scores through a sigmoid in single precision, where confident ones tie.
+            score = (scores[:, 1] - scores[:, 0]).double().numpy()
+            auroc = weighted_auroc(score, truth.numpy() == 1, np.ones((1, len(score))))
+            values["roc_auc"] = torch.from_numpy(auroc)
         return {name: float(value) for name, value in values.items()}
 
     def node_statistics(self, outcome: tuple[Tensor, ...]) -> NDArray[np.float64]:

@@ -16,7 +16,7 @@ from fimp.data.cell_graph import cell_values
 from fimp.data.cells import CellOptions, CellReference
 from fimp.data.disk_matrix import Values, row_blocks
 from fimp.data.masking import CellTokens, Masking, TokenSampler
-from fimp.data.splits import split_nodes
+from fimp.data.splits import PART_NAMES, split_nodes
 from fimp.data.statistics import depth_statistics, gene_statistics, neighbor_agreement
 from fimp.data.subgraph import Subgraph
 from fimp.errors import FIMPError
@@ -222,6 +222,11 @@ class ExpressionTask(Task):
         Seed of split, draws and weights.
     state
         :meth:`state` of the task that a model was trained on, for other cells.
+
+    Raises
+    ------
+    FIMPError
+        If the data cannot be split, or nothing is hidden of all cells of a part.
     """
 
     name: ClassVar[str] = "expression"
@@ -243,10 +248,19 @@ class ExpressionTask(Task):
         held_out[self.split.get("train", [])] = False
         self.sampler = TokenSampler(values, masking, seed, _numpy(data.scale), held_out)
         if not state:
+            self._check_parts()
             self._state["depth"] = depth_statistics(self.sampler, self.split["train"])
 
     def _split(self) -> dict[str, NDArray[np.int64]]:
         return split_nodes(self.data, self.options, self.seed)
+
+    def _check_parts(self) -> None:
+        for part, nodes in self.split.items():
+            if not self.sampler.hidden_counts(nodes).any():
+                raise FIMPError(
+                    f"{self.data.name}: seed {self.seed}: no {PART_NAMES[part]} cell has a value to predict; lower "
+                    "--min-counts, hold out another section (--test-section), or leave out cells without counts"
+                )
 
     def _measure(self, values: Values) -> dict[str, Any]:
         """What training cells say about genes, neighbours and totals."""
