@@ -1,4 +1,6 @@
+import contextlib
 import json
+import sqlite3
 from dataclasses import asdict
 
 import pytest
@@ -115,6 +117,41 @@ def test_a_bad_tuning_is_refused(run_cli, common, tmp_path, make, message):
     assert code == 2
     assert message in err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("settings.json", "{", "settings.json is damaged"),
+        ("settings.json", "[]", "settings.json is damaged"),
+        ("best.json", "[]", "best.json is damaged"),
+        ("best.json", "{", "best.json is damaged"),
+        ("best.json", '{"models": []}', "best.json is damaged"),
+        ("tune.db", "This is some text, and no database at all.", "tune.db is no database of `fimp tune`"),
+    ],
+)
+def test_a_damaged_search_is_refused_before_it_begins(run_cli, common, tmp_path, monkeypatch, name, content, message):
+    monkeypatch.setattr("fimp.cli.tune._run", lambda *_: pytest.fail("the search began"))
+    (tmp_path / name).write_text(content)
+    code, _, err = run_cli("tune", *common, "--models", "mlp", "--trials", 1, "--out", tmp_path)
+    assert code == 2
+    assert message in err
+    assert "--out" in err
+    assert err.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_the_storage_is_made_before_workers_share_it(run_cli, common, tmp_path, monkeypatch):
+    tables = []
+
+    def run(studies, count):
+        with contextlib.closing(sqlite3.connect(tmp_path / "tune.db")) as connection:
+            tables.extend(name for (name,) in connection.execute("SELECT name FROM sqlite_master"))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fimp.cli.tune._run", run)
+    run_cli("tune", *common, "--models", "mlp,gcn", "--out", tmp_path)
+    assert {"studies", "trials", "alembic_version"} <= set(tables)
 
 
 def test_a_checkpoint_that_is_none_is_refused_before_anything_is_written(run_cli, tmp_path):

@@ -53,7 +53,7 @@ def tune(
     from fimp.train.options import TrainOptions
     from fimp.train.runs import RunConfig
     from fimp.train.single import side_by_side
-    from fimp.train.tune import Study, check_settings, points, write_best
+    from fimp.train.tune import Study, points, prepare, write_best
 
     models = setup.models if models is None else models
     choices = [choice for choice in resolve_all(models) if choice.spec.trainable]
@@ -78,7 +78,7 @@ def tune(
             if choice.reads_files:
                 try_network(task, choice)
     count, threads = side_by_side(jobs, len(choices), base.train.accelerator)
-    check_settings(out, base, sources, seeds)
+    prepare(out, base, sources, seeds)
     studies = []
     for index, choice in enumerate(choices):
         shared = base.of(choice, threads=threads)
