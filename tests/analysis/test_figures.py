@@ -1,7 +1,7 @@
 import pytest
 
 from fimp.analysis import comparison_figure
-from fimp.analysis.figures import best_row, tuning_figure
+from fimp.analysis.figures import best_rows, tuning_figure
 from fimp.analysis.tables import cell, markdown, verdicts
 
 
@@ -17,7 +17,8 @@ def results():
 
     return {
         "task": "expression",
-        "data": {"name": "x/y.h5ad", "n_nodes": 10, "n_edges": 20, "n_features": 3, "notes": ["a note"]},
+        "data": {"name": "x/y.h5ad", "n_nodes": 10, "n_edges": 20, "n_features": 3, "notes": ["a note"]}
+        | {"n_train": 7, "n_val": 1, "n_test": 2},
         "metrics": {"r2": "max", "mse": "min"},
         "monitor": "r2",
         "comparisons": [
@@ -41,14 +42,17 @@ def results():
         ],
         "machine": {"fimp": "0", "torch": "2", "cores": 2, "jobs": 2, "device": "cpu"},
         "seconds": 60.0,
+        "settings": {"changed": ["fraction=0.5", "a: lr=0.1"]},
     }
 
 
 def test_best_depends_on_the_metrics_direction(results):
-    assert best_row(results, "r2") == "b"
-    assert best_row(results, "mse") == "a"
+    assert best_rows(results, "r2") == {"b"}
+    assert best_rows(results, "mse") == {"a"}
+    results["summary"][0]["metrics"]["r2"]["mean"] = 0.4
+    assert best_rows(results, "r2") == {"a", "b"}
     results["summary"] = results["summary"][2:]
-    assert best_row(results, "r2") is None
+    assert best_rows(results, "r2") == set()
 
 
 def test_the_table_has_a_row_per_model_and_the_best_in_bold(results):
@@ -56,6 +60,8 @@ def test_the_table_has_a_row_per_model_and_the_best_in_bold(results):
     assert "| a | 0.1000 ± 0.0100 | **0.5000 ± 0.0200** | 2 | 1.0 |" in text
     assert "| broken | – | – | 2 | 1.0 |" in text
     assert "- a note" in text
+    assert "the first seed trains on 7, validates on 1 and tests 2." in text
+    assert "- settings that are not the defaults: fraction=0.5; a: lr=0.1" in text
     assert "| a | -0.3000 | -0.3500 to -0.2500 | < 0.001 | worse |" in text
     assert verdicts(results) == ["a against b, r2: -0.3000 [-0.3500 to -0.2500], p < 0.001: worse"]
     results["summary"][0]["n_seeds"] = 1

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 import fimp
+from fimp.train import single
 
 COMMON = ["compare", "expression", "--batch-size", "64", "--device", "cpu", "--members", "1", "--jobs", "1"]
 
@@ -35,6 +36,8 @@ def test_results_have_the_documented_form(run_cli, tissue_file, tmp_path):
     results = json.loads((out / "results.json").read_text())
     assert results["task"] == "expression"
     assert results["data"].items() >= {"n_nodes": 150, "n_edges": 1200, "n_features": 18}.items()
+    assert results["data"].items() >= {"n_train": 105, "n_val": 15, "n_test": 30}.items()
+    assert results["settings"]["changed"] == ["members=1", "epochs=2", "batch_size=64", "device=cpu"]
     assert [row["model"] for row in results["summary"]] == names
     assert {(run["model"], run["seed"]) for run in results["runs"]} == {(n, s) for n in names for s in (0, 1)}
     for run in results["runs"]:
@@ -158,6 +161,81 @@ def test_without_resume_an_earlier_comparison_is_replaced_and_nothing_else(run_c
     assert run_cli(*arguments, "--models", "gcn")[0] == 0
     assert sorted(p.name for p in (out / "runs").iterdir()) == ["gcn", "mine"]
     assert (out / "runs" / "mine" / "notes.txt").read_text() == "keep me"
+
+
+def test_files_that_no_comparison_wrote_are_not_replaced(run_cli, tissue_file, tmp_path):
+    arguments = [*COMMON, "--data", tissue_file, "--models", "mean", "--seeds", 1, "--epochs", 1, "--out", tmp_path]
+    for name in ("report.html", "results.json", "results.md", "reconstructions.png"):
+        mine = tmp_path / name
+        mine.write_text('{"mine": 1}')
+        for more in ([], ["--resume"]):
+            code, _, err = run_cli(*arguments, *more)
+            assert code == 2
+            assert f"holds {name}, which no comparison wrote" in err
+        assert mine.read_text() == '{"mine": 1}'
+        assert list(tmp_path.iterdir()) == [mine]
+        mine.unlink()
+    (tmp_path / "runs").write_text("mine")
+    code, _, err = run_cli(*arguments)
+    assert code == 2
+    assert "runs is a file" in err
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [("x" * 300, "cannot be written"), ("file/out", "is a file"), ("link", "is a broken link"), ("/proc/x", "cannot")],
+)
+def test_a_folder_that_cannot_be_is_refused_before_data_is_read(run_cli, tmp_path, name, wanted):
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    before = sorted(tmp_path.iterdir())
+    for command in (COMMON, ["tune", "expression"]):
+        code, _, err = run_cli(*command, "--data", "missing.h5ad", "--models", "mean", "--out", tmp_path / name)
+        assert code == 2
+        assert "--out: " in err
+        assert wanted in err
+        assert err.count("\n") == 1
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_score_that_does_not_exist_leaves_the_table(run_cli, tmp_path):
+    # A test section of one cell has no spread within genes.
+    path, out = tmp_path / "two.h5ad", tmp_path / "out"
+    tissue = fimp.data.simulate.tissue(n_cells=61, n_genes=18, n_pairs=4)
+    tissue.obs["section"] = ["a"] * 60 + ["b"]
+    tissue.write_h5ad(path)
+    arguments = [*COMMON, "--data", path, "--test-section", "b", "--models", "mean,mlp", "--seeds", 2, "--epochs", 1]
+    code, _, err = run_cli(*arguments, "--out", out)
+    assert (code, err) == (0, "")
+    results = json.loads((out / "results.json").read_text())
+    for row in results["summary"]:
+        assert row["metrics"]["r2_gene"] == {"mean": None, "std": None}
+        assert row["interval"] is None  # of one cell
+    assert {entry["verdict"] for entry in results["comparisons"]} == {"within noise"}
+    assert "| – |" in (out / "results.md").read_text()
+    assert run_cli(*arguments, "--out", out, "--resume")[0] == 0
+
+
+@pytest.mark.parametrize("file", ["statistics.safetensors", "best.safetensors", "results.json"])
+def test_a_run_that_is_cut_off_while_it_is_written_resumes(run_cli, tissue_file, tmp_path, monkeypatch, file):
+    arguments = [*COMMON, "--data", tissue_file, "--models", "gcn", "--seeds", 1, "--epochs", 8]
+    assert run_cli(*arguments, "--out", tmp_path / "whole")[0] == 0
+
+    def cut(write):
+        def until(*what):
+            if any(getattr(part, "name", None) == file for part in what):
+                raise KeyboardInterrupt
+            return write(*what)
+
+        return until
+
+    with monkeypatch.context() as patch:
+        patch.setattr(single, "save_tree", cut(single.save_tree))
+        patch.setattr(single, "write_json", cut(single.write_json))
+        assert run_cli(*arguments, "--out", tmp_path / "cut")[0] == 130
+    code, _, err = run_cli(*arguments, "--out", tmp_path / "cut", "--resume")
+    assert (code, err) == (0, "")
+    assert metrics(tmp_path / "cut") == metrics(tmp_path / "whole")
 
 
 def test_a_time_budget_is_kept_and_every_model_gets_a_row(run_cli, tissue_file, tmp_path):

@@ -54,6 +54,20 @@ def test_every_model_tries_the_same_points_and_the_best_is_used(run_cli, common,
     assert config["hyperparameters"] == stored["models"]["gcn"]["hyperparameters"]
 
 
+def test_a_search_does_not_go_on_with_other_cells(run_cli, tmp_path):
+    path = tmp_path / "tissue.h5ad"
+    arguments = ["tune", "expression", "--data", path, "--models", "mlp", "--trials", 1, "--epochs", 1]
+    arguments += ["--jobs", 1, "--out", tmp_path / "tuned"]
+    fimp.data.simulate.tissue(n_cells=60, seed=0).write_h5ad(path)
+    assert run_cli(*arguments)[0] == 0
+    before = (tmp_path / "tuned" / "best.json").read_bytes()
+    fimp.data.simulate.tissue(n_cells=60, seed=1).write_h5ad(path)
+    code, _, err = run_cli(*arguments)
+    assert code == 2
+    assert "its trials are of other data than" in err
+    assert (tmp_path / "tuned" / "best.json").read_bytes() == before
+
+
 def test_a_search_goes_on_where_it_was_and_repeats_nothing(run_cli, common, tmp_path, monkeypatch):
     arguments = ["tune", *common, "--models", "mlp"]
     assert run_cli(*arguments, "--trials", 2, "--out", tmp_path / "cut")[0] == 0

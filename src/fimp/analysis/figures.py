@@ -59,11 +59,11 @@ def _number(row: dict[str, Any], metric: str) -> float | None:
 
 def _metric_panel(axis: Any, results: dict[str, Any], metric: str) -> None:
     means = [_number(row, metric) for row in results["summary"]]
-    best = best_row(results, metric)
+    best = best_rows(results, metric)
     for place, (row, mean) in enumerate(zip(results["summary"], means, strict=True)):
         if mean is None:
             continue
-        colour = BEST if row["model"] == best else OTHER
+        colour = BEST if row["model"] in best else OTHER
         axis.barh(place, mean, height=0.55, color=colour, alpha=0.9, zorder=2)
         values = [run["metrics"][metric] for run in results["runs"] if run["model"] == row["model"]]
         values = [value for value in values if value is not None]
@@ -94,11 +94,11 @@ def _metric_panel(axis: Any, results: dict[str, Any], metric: str) -> None:
     axis.axvline(0.0, color=MUTED, lw=0.8, zorder=4)
 
 
-def best_row(results: dict[str, Any], metric: str) -> str | None:
-    """Name of the model with the best mean of a metric; None if no model has one."""
+def best_rows(results: dict[str, Any], metric: str) -> set[str]:
+    """Names of the models with the best mean of a metric: one, several that tie, or none if no model has a mean."""
     sign = 1.0 if results["metrics"][metric] == "max" else -1.0
-    rows = [(sign * mean, row["model"]) for row in results["summary"] if (mean := _number(row, metric)) is not None]
-    return max(rows)[1] if rows else None
+    rows = {row["model"]: sign * mean for row in results["summary"] if (mean := _number(row, metric)) is not None}
+    return {model for model, mean in rows.items() if mean == max(rows.values())}
 
 
 def tuning_figure(reports: list[dict[str, Any]], grid: dict[str, tuple[float | None, ...]], path: Path) -> None:

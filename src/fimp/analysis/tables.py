@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fimp.analysis.figures import best_row
+from fimp.analysis.figures import best_rows
 
 
 def cell(row: dict[str, Any], metric: str, digits: int = 4) -> str:
@@ -19,20 +19,23 @@ def cell(row: dict[str, Any], metric: str, digits: int = 4) -> str:
 def markdown(results: dict[str, Any]) -> str:
     """The whole of ``results.md``: table, best in bold, and how it was made."""
     metrics, data, machine = list(results["metrics"]), results["data"], results["machine"]
-    best = {metric: best_row(results, metric) for metric in metrics}
+    best = {metric: best_rows(results, metric) for metric in metrics}
     lines = [
         f"# {results['task']} on {data['name']}",
         "",
         f"{data['n_nodes']:,} nodes, {data['n_edges']:,} edges, {data['n_features']:,} features. "
-        "Mean ± standard deviation over seeds, on test nodes.",
+        f"Mean ± standard deviation over seeds, on test nodes: the first seed trains on {data['n_train']:,}, validates "
+        f"on {data['n_val']:,} and tests {data['n_test']:,}.",
         "",
         "| model | " + " | ".join(metrics) + " | seeds | training s |",
         "|---" * (len(metrics) + 3) + "|",
     ]
     for row in results["summary"]:
-        cells = [f"**{cell(row, m)}**" if best[m] == row["model"] else cell(row, m) for m in metrics]
+        cells = [f"**{cell(row, m)}**" if row["model"] in best[m] else cell(row, m) for m in metrics]
         lines.append(f"| {row['model']} | {' | '.join(cells)} | {row['n_seeds']} | {row['train_seconds']:.1f} |")
     lines += ["", *_differences(results), *(f"- {note}" for note in data["notes"])]
+    if changed := results["settings"]["changed"]:
+        lines.append(f"- settings that are not the defaults: {'; '.join(changed)}")
     lines.append(
         f"- fimp {machine['fimp']}, torch {machine['torch']}, {machine['cores']} cores, {machine['jobs']} runs side by "
         f"side, {machine['device']}, {results['seconds'] / 60:.1f} minutes in all"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -99,10 +100,15 @@ for _name, _setup in SETUPS.items():
 
 
 def check_folder(out: Path) -> None:
-    """Refuse an ``--out`` that is a file, or lies below one."""
-    for folder in (out, *out.parents):
-        if folder.exists() and not folder.is_dir():
-            raise FIMPError(f"--out: {folder} is a file; name a folder")
+    """Refuse an ``--out`` that is a file, lies below one, or cannot be written; nothing is left there."""
+    try:
+        folder = next(folder for folder in (out, *out.parents, Path()) if folder.exists() or folder.is_symlink())
+        if not folder.is_dir():
+            raise FIMPError(f"--out: {folder} is {'a file' if folder.exists() else 'a broken link'}; name a folder")
+        with tempfile.TemporaryDirectory(prefix=".fimp-", dir=folder):
+            pass
+    except OSError as error:
+        raise FIMPError(f"--out: {out} cannot be written ({error.strerror}); name another folder") from error
 
 
 def deadline_of(max_minutes: float | None, started: float) -> float | None:
@@ -166,7 +172,7 @@ def show_table(console: Console, results: dict[str, Any]) -> None:
     """Print mean ± standard deviation over seeds, the best in bold."""
     from rich.table import Table
 
-    from fimp.analysis.figures import best_row
+    from fimp.analysis.figures import best_rows
     from fimp.analysis.tables import cell
 
     metrics = list(results["metrics"])
@@ -178,9 +184,9 @@ def show_table(console: Console, results: dict[str, Any]) -> None:
         table.add_column(metric, justify="right", no_wrap=True)
     table.add_column("seeds", justify="right", no_wrap=True)
     table.add_column("train s", justify="right", no_wrap=True)
-    best = {metric: best_row(results, metric) for metric in metrics}
+    best = {metric: best_rows(results, metric) for metric in metrics}
     for row in results["summary"]:
         cells = [cell(row, metric, digits=3) for metric in metrics]
-        cells = [f"[bold]{c}[/]" if best[m] == row["model"] else c for c, m in zip(cells, metrics, strict=True)]
+        cells = [f"[bold]{c}[/]" if row["model"] in best[m] else c for c, m in zip(cells, metrics, strict=True)]
         table.add_row(short_name(row["model"]), *cells, str(row["n_seeds"]), f"{row['train_seconds']:.1f}")
     console.print(table)

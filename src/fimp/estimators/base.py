@@ -19,6 +19,7 @@ from fimp.errors import FIMPError
 from fimp.models.registry import ModelChoice, resolve
 from fimp.tasks.base import Network, Task, known_tasks
 from fimp.train.checkpoint import load_tree, load_weights, save_tree
+from fimp.train.digest import digest
 from fimp.train.evaluation import evaluate
 from fimp.train.fit import Fitted, fit
 from fimp.train.loader import EVALUATION_BATCH, evaluation_order, sampler_for
@@ -88,6 +89,7 @@ class GraphModel(ABC):
             threads=torch.get_num_threads(),
         )
         self.data = self._read(source)
+        self.config = replace(self.config, data_digest=digest(self.config.source, self.data))
         self._reference = self.data.reference
         self.task: Any = self.config.make_task(self.data)
         if not chosen[3]:
@@ -236,8 +238,21 @@ class GraphModel(ABC):
         return self.config.kind.read(source, self.config.data, reference)
 
     def _own_data(self, folder: Path) -> Data:
-        """What a model in a run folder was trained on."""
-        return self._read(self.config.source)
+        """What a model in a run folder was trained on.
+
+        Raises
+        ------
+        FIMPError
+            If it cannot be read, or is not what it was.
+        """
+        config = self.config
+        data = self._read(config.source)
+        if config.data_digest not in (None, digest(config.source, data)):
+            raise FIMPError(
+                f"{config.data_name}: changed since {folder} was trained; put back what it was trained on, name data "
+                "to use the model on, or train anew"
+            )
+        return data
 
     @abstractmethod
     def _contents(self) -> str:

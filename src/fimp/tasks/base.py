@@ -166,6 +166,10 @@ class Task(ABC):
     def node_statistics(self, outcome: tuple[Tensor, ...]) -> NDArray[np.float64]:
         """What the monitored metric needs of each node: ``[nodes, K]``, nodes in ascending order."""
 
+    def units(self, outcome: tuple[Tensor, ...]) -> NDArray[np.int64]:
+        """Which nodes the rows of :meth:`node_statistics` are, ``[nodes]``: indices, the same for every seed."""
+        return np.unique(outcome[0].numpy()).astype(np.int64)
+
     @abstractmethod
     def resampled(self, statistics: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
         """The monitored metric when nodes count as often as they were drawn.

@@ -355,6 +355,10 @@ class FMRITask(Task):
         parts = (np.ones_like(centred), centred, centred**2, (predicted - truth) ** 2)
         return np.stack([np.bincount(region, part.sum(1), self.regions) for part in parts], axis=1)
 
+    def units(self, outcome: tuple[Tensor, ...]) -> NDArray[np.int64]:
+        """All regions, which are the same whoever tests."""
+        return np.arange(self.regions)
+
     def resampled(self, statistics: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
         """Pooled R2 of resampled regions; see :meth:`fimp.tasks.Task.resampled`."""
         count, first, second, error = (weights @ statistics).T

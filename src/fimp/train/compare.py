@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import platform
 import re
 import shutil
@@ -10,22 +11,35 @@ import statistics
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 import fimp
 from fimp.errors import FIMPError
 from fimp.models.checkpoints import short_name
 from fimp.models.registry import ModelChoice
+from fimp.tasks.base import Task
 from fimp.train.runs import RunConfig, write_json
-from fimp.train.single import Run, available_cores, example, finished, node_statistics, side_by_side
+from fimp.train.single import (
+    Run,
+    available_cores,
+    example,
+    finished,
+    node_statistics,
+    side_by_side,
+    tested_units,
+)
 from fimp.train.statistics import best_baseline, bootstrap, compare_to, interval
 from fimp.train.workers import Job, run_all
 
+#: What a comparison writes, besides its runs.
+RESULTS = ("results.json", "results.md", "results.png")
 #: Figure of examples, within a comparison's folder.
 RECONSTRUCTIONS = "reconstructions.png"
 #: What ``fimp report`` writes into it.
@@ -104,9 +118,11 @@ class Comparison:
         Raises
         ------
         FIMPError
-            If ``resume`` meets runs of other settings.
+            If ``resume`` meets runs of other settings, or the folder holds files of the names that a comparison writes
+            and is none.
         """
         started = time.monotonic()
+        self._check_out()
         if not self.resume:
             self._remove_earlier()
         results: dict[int, dict[str, Any]] = {}
@@ -125,7 +141,7 @@ class Comparison:
             observer.end(run, result, reused=False)
             results[run.index] = result
         report = self._results([results[index] for index in sorted(results)], time.monotonic() - started)
-        write_json(self.out / "results.json", report)
+        write_json(self.out / RESULTS[0], report)
         return report
 
     def plan(self) -> list[RunConfig]:
@@ -171,21 +187,28 @@ class Comparison:
             if seconds > 0.0 or config.seed == 0:
                 yield Run(index, config, self.folder(config), seconds / max(1, -(-left // count)))
 
+    def _check_out(self) -> None:
+        """Refuse to replace what no comparison wrote."""
+        if (self.out / "runs").exists() and not (self.out / "runs").is_dir():
+            raise FIMPError(f"--out: {self.out / 'runs'} is a file, and runs would go there; choose another folder")
+        found = [name for name in (*RESULTS, RECONSTRUCTIONS, REPORT) if (self.out / name).exists()]
+        if found and not any(self.out.glob("runs/*/seed*/config.yaml")) and not _is_comparison(self.out / RESULTS[0]):
+            raise FIMPError(f"--out: {self.out} holds {found[0]}, which no comparison wrote; choose another folder")
+
     def _remove_earlier(self) -> None:
-        """Remove an earlier comparison, and nothing that is not recognised as one."""
+        """Remove an earlier comparison."""
         for config in self.out.glob("runs/*/seed*/config.yaml"):
             shutil.rmtree(config.parent)
         for folder in (*self.out.glob("runs/*/"), self.out / "runs"):
             with suppress(OSError):  # missing, or holds something of the user's
                 folder.rmdir()
-        for ending in ("json", "md", "png"):
-            (self.out / f"results.{ending}").unlink(missing_ok=True)
-        for name in (RECONSTRUCTIONS, REPORT):
+        for name in (*RESULTS, RECONSTRUCTIONS, REPORT):
             (self.out / name).unlink(missing_ok=True)
 
     def _earlier(self, config: RunConfig) -> tuple[RunConfig, dict[str, Any] | None]:
         """A run's configuration, and its result if an earlier sitting finished it."""
         folder = self.folder(config)
+        config = replace(config, data_digest=config.digest())
         if not (folder / "config.yaml").exists():
             return config, None
         stored = RunConfig.load(folder)
@@ -197,12 +220,12 @@ class Comparison:
         task = self.config.make_task(self.config.read())
         data = task.data
         summary = [summarise(choice.name, runs) for choice in self.choices]
-        resamples = self._resamples(runs)
+        resamples = self._resamples(task, runs)
         for row in summary:
             own = [draws for (model, _), draws in resamples.items() if model == row["model"]]
-            row["interval"] = interval(sum(own) / len(own))
+            row["interval"] = interval(np.mean(own, axis=0))
         baselines = [c.name for c in self.choices if c.spec.baseline and c.control is None]
-        baseline = best_baseline(summary, baselines, task.monitor, task.metrics[task.monitor])
+        baseline = best_baseline(runs, baselines, task.monitor, task.metrics[task.monitor])
         test_share = len(task.split["test"]) / max(1, len(task.split["train"]))
         return {
             "task": task.name,
@@ -211,6 +234,7 @@ class Comparison:
                 "n_nodes": int(data.num_nodes),
                 "n_edges": int(data.edge_index.size(1)),
                 "n_features": task.num_features,
+                **{f"n_{part}": len(nodes) for part, nodes in task.split.items()},
                 "notes": list(data.notes),
             },
             "metrics": task.metrics,
@@ -226,6 +250,7 @@ class Comparison:
                 "train": asdict(self.config.train),
                 "hyperparameters": {choice.name: asdict(choice.hyperparameters) for choice in self.choices},
                 "seeds": self.seeds,
+                "changed": self._changed(),
             },
             "machine": {
                 "fimp": fimp.__version__,
@@ -238,16 +263,55 @@ class Comparison:
             "seconds": round(seconds, 1),
         }
 
-    def _resamples(self, runs: list[dict[str, Any]]) -> dict[tuple[str, int], Any]:
-        """The monitored metric of every run on resamples of its test nodes, the same for all models of a seed."""
+    def _changed(self) -> list[str]:
+        """Settings that are not the defaults, as ``name=value``; those of a model alone behind its name."""
+        config = self.config
+        found = [one for part in (config.data, config.options, config.train) for one in _differing(part)]
+        for choice in self.choices:
+            own = _differing(choice.hyperparameters, choice.spec.defaults)
+            found += [f"{choice.name}: {', '.join(own)}"] if own else []
+        return found
+
+    def _resamples(self, task: Task, runs: list[dict[str, Any]]) -> dict[tuple[str, int], NDArray[np.float64]]:
+        """The monitored metric of every run on the same resamples of all nodes that any seed tests."""
+        folders = {
+            seed: {
+                run["model"]: self.folder(replace(self.config, seed=seed, model=run["model"]))
+                for run in runs
+                if run["seed"] == seed
+            }
+            for seed in sorted({run["seed"] for run in runs})
+        }
+        # Models of a seed are tested on the same nodes.
+        units = {seed: tested_units(next(iter(of.values()))) for seed, of in folders.items()}
+        everything = np.unique(np.concatenate(list(units.values())))
         out = {}
-        for seed in sorted({run["seed"] for run in runs}):
-            config = replace(self.config, seed=seed)
-            names = [run["model"] for run in runs if run["seed"] == seed]
-            kept = {name: node_statistics(self.folder(replace(config, model=name))) for name in names}
-            for name, draws in bootstrap(config.make_task(self.config.read()), kept, seed).items():
-                out[name, seed] = draws
+        for seed, of in folders.items():
+            kept = {model: node_statistics(folder) for model, folder in of.items()}
+            for model, draws in bootstrap(task, kept, units[seed], everything).items():
+                out[model, seed] = draws
         return out
+
+
+def _differing(now: Any, usual: Any = None) -> list[str]:
+    """Fields of a dataclass that differ from those of another, or from their defaults where they have one."""
+    out = []
+    for own in fields(now):
+        value = getattr(now, own.name)
+        default = own.default_factory() if own.default_factory is not MISSING else own.default
+        default = default if usual is None else getattr(usual, own.name)
+        if default is not MISSING and value != default:
+            out.append(f"{own.name}={value}")
+    return out
+
+
+def _is_comparison(path: Path) -> bool:
+    """Whether a file is the ``results.json`` of a comparison."""
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return False
+    return isinstance(found, dict) and {"runs", "summary", "machine"} <= set(found)
 
 
 def summarise(model: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -256,7 +320,7 @@ def summarise(model: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
     metrics = {}
     for name in own[0]["metrics"]:
         values = [float("nan") if run["metrics"][name] is None else run["metrics"][name] for run in own]
-        spread = statistics.stdev(values) if len(values) > 1 else 0.0
+        spread = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
         metrics[name] = {"mean": statistics.fmean(values), "std": spread}
     seconds = statistics.fmean(run["train_seconds"] for run in own)
     return {"model": model, "n_seeds": len(own), "metrics": metrics, "train_seconds": round(seconds, 3)}
@@ -268,6 +332,11 @@ def _check_same(found: RunConfig, wanted: RunConfig, folder: Path) -> None:
         other = asdict(found)[name]
         if name in ignored or other == value:
             continue
+        if name == "data_digest":
+            raise FIMPError(
+                f"{wanted.data_name}: changed since {folder} was trained; put back what it was trained on, or choose "
+                "another --out"
+            )
         if isinstance(value, dict) and isinstance(other, dict):
             name, other, value = next((f"{name}.{k}", other[k], v) for k, v in value.items() if other[k] != v)
         raise FIMPError(

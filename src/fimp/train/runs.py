@@ -18,6 +18,7 @@ from fimp.models.checkpoints import FileMark
 from fimp.models.registry import Hyperparameters, ModelChoice, resolve
 from fimp.tasks.base import Network, Task, TaskKind, known_tasks
 from fimp.train import processes
+from fimp.train.digest import digest
 from fimp.train.options import TrainOptions
 
 #: Weights of a finished run, within its folder.
@@ -49,6 +50,9 @@ class RunConfig:
     planned_steps, steps, pretraining_steps
         Where a time budget put the end of the schedule, and the steps it let the run take; None where
         no budget interfered.
+    data_digest
+        What the content of the data was (:func:`fimp.train.digest.digest`); None where it is not known or was handed
+        over in memory.
     """
 
     task: str
@@ -66,6 +70,7 @@ class RunConfig:
     pretraining_steps: int | None = None
     processes: int = field(default_factory=processes.count)
     version: str = field(default_factory=lambda: fimp.__version__)
+    data_digest: str | None = None
 
     @property
     def choice(self) -> ModelChoice:
@@ -100,9 +105,39 @@ class RunConfig:
         return known_tasks()[self.task]
 
     def read(self) -> Data:
-        """The graph; read once per process, however many runs ask for it."""
+        """The graph; read once per process, however many runs ask for it.
+
+        Raises
+        ------
+        FIMPError
+            If the data cannot be used, or are others than the run is known to be of.
+        """
+        key = self._key()
+        data = _read(*key)
+        if self.data_digest is not None and _digest(*key) != self.data_digest:
+            raise FIMPError(
+                f"{self.data_name}: changed since {self.model} was trained on it; put it back, or train again"
+            )
+        return data
+
+    def digest(self) -> str | None:
+        """The :func:`~fimp.train.digest.digest` of the data as they are now; computed once per process.
+
+        Raises
+        ------
+        FIMPError
+            If the data cannot be used.
+        """
+        return _digest(*self._key())
+
+    @property
+    def data_name(self) -> str:
+        """What the data are called in messages."""
+        return ", ".join(self.source) if isinstance(self.source, list) else str(self.source)
+
+    def _key(self) -> tuple[str, Any, tuple[Any, ...], Any]:
         source = tuple(self.source) if isinstance(self.source, list) else self.source
-        return _read(self.task, source, _stamps(self.source), self.data)
+        return self.task, source, _stamps(self.source), self.data
 
     def make_task(self, data: Data) -> Task:
         """The task on a graph."""
@@ -144,6 +179,11 @@ class RunConfig:
 @functools.lru_cache(maxsize=4)
 def _read(task: str, source: Any, stamps: tuple[Any, ...], options: Any) -> Data:
     return known_tasks()[task].read(list(source) if isinstance(source, tuple) else source, options, None)
+
+
+@functools.lru_cache(maxsize=4)
+def _digest(task: str, source: Any, stamps: tuple[Any, ...], options: Any) -> str | None:
+    return digest(list(source) if isinstance(source, tuple) else source, _read(task, source, stamps, options))
 
 
 def _stamps(source: str | list[str] | None) -> tuple[Any, ...]:

@@ -100,18 +100,20 @@ class Run:
     def _write(self, task: Task, fitted: Fitted, outcome: tuple[Tensor, ...], result: dict[str, Any]) -> None:
         """Write everything but the configuration, and remove what only going on with the run would need."""
         config, folder = self.config, self.folder
-        save_tree(weights_tree(task, fitted.network, fitted.epochs, task.data.reference), folder / WEIGHTS)
-        save_tree({"statistics": torch.from_numpy(task.node_statistics(outcome))}, folder / STATISTICS)
+        kept = {"statistics": task.node_statistics(outcome), "units": task.units(outcome)}
+        save_tree({name: torch.from_numpy(values) for name, values in kept.items()}, folder / STATISTICS)
         shown = task.example(outcome)
         if shown is not None:
             save_tree(shown, folder / EXAMPLE)
         if self.budget_seconds is not None:
             replace(config, **fitted.shortened).save(folder)
-        write_json(folder / "results.json", result)
         checkpoints = folder / "checkpoints"
-        # Hidden ones are what a process was writing when it was killed.
+        # Final weights take the place of a checkpoint that training would go on with. So it must find none: a run that
+        # is cut off here begins anew. Hidden files are what a process was writing when it was killed.
         for path in (checkpoints / "last.safetensors", checkpoints / PRETRAINED, *checkpoints.glob(".*")):
             path.unlink(missing_ok=True)
+        save_tree(weights_tree(task, fitted.network, fitted.epochs, task.data.reference), folder / WEIGHTS)
+        write_json(folder / "results.json", result)
 
 
 def finished(folder: Path) -> dict[str, Any] | None:
@@ -123,6 +125,12 @@ def finished(folder: Path) -> dict[str, Any] | None:
 def node_statistics(folder: Path) -> NDArray[np.float64]:
     """What a finished run keeps per test node."""
     out: NDArray[np.float64] = load_tree(folder / STATISTICS)["statistics"].numpy()
+    return out
+
+
+def tested_units(folder: Path) -> NDArray[np.int64]:
+    """Which nodes these are; see :meth:`fimp.tasks.Task.units`."""
+    out: NDArray[np.int64] = load_tree(folder / STATISTICS)["units"].numpy()
     return out
 
 

@@ -15,6 +15,8 @@ from fimp.tasks.base import Task
 DRAWS = 1000
 #: Significance below which a difference counts, and coverage of intervals.
 ALPHA = 0.05
+#: Test nodes below which resamples of them say nothing.
+FEWEST = 10
 _BLOCK = 2**23
 
 
@@ -34,20 +36,28 @@ def corrected_t_test(differences: Sequence[float], test_share: float) -> float |
     Returns
     -------
     float or None
-        None where there are fewer than two seeds or a difference is not a number.
+        None where there are fewer than two seeds, a difference is not a number, or all are the same: scores of few
+        nodes tie by chance, and a spread of nothing is no measure of noise.
     """
     values = np.asarray(differences, dtype=np.float64)
     if len(values) < 2 or not np.isfinite(values).all():
         return None
-    if np.ptp(values) == 0.0:
-        return 1.0 if values[0] == 0.0 else 0.0
+    if not values.any():
+        return 1.0
     spread = values.std(ddof=1)
+    # Differences that are the same come out of a subtraction a little apart.
+    if spread <= 1e-9 * np.abs(values).max():
+        return None
     t = values.mean() / (spread * np.sqrt(1.0 / len(values) + test_share))
     return float(2.0 * stats.t.sf(abs(t), len(values) - 1))
 
 
 def bootstrap(
-    task: Task, statistics: dict[str, NDArray[np.float64]], seed: int, draws: int = DRAWS
+    task: Task,
+    statistics: dict[str, NDArray[np.float64]],
+    units: NDArray[np.int64],
+    everything: NDArray[np.int64] | None = None,
+    draws: int = DRAWS,
 ) -> dict[str, NDArray[np.float64]]:
     """The monitored metric of several models on the same resamples of the test nodes.
 
@@ -57,25 +67,34 @@ def bootstrap(
         Knows the metric.
     statistics
         Each model's :meth:`~fimp.tasks.Task.node_statistics`, of the same nodes.
-    seed
-        Seed of the resamples.
+    units
+        Which nodes these are, ascending: :meth:`~fimp.tasks.Task.units`.
+    everything
+        The nodes that are resampled, ascending, where other seeds test others: a node that several seeds test counts
+        as often in each of them, since it is one node and no new evidence. ``units`` by default.
     draws
         Number of resamples.
 
     Returns
     -------
     dict
-        ``[draws]`` per model.
+        ``[draws]`` per model; NaN where a resample has no such metric, or where there are fewer than
+        :data:`FEWEST` nodes.
     """
-    generator = np.random.default_rng([seed, 17])
-    nodes = len(next(iter(statistics.values())))
-    block = max(1, _BLOCK // max(1, nodes))
+    if len(units) < FEWEST:
+        return {name: np.full(draws, np.nan) for name in statistics}
+    everything = units if everything is None else everything
+    place, count = np.searchsorted(everything, units), len(everything)
+    # The same resamples, whatever the seed of a run.
+    generator = np.random.default_rng(17)
+    block = max(1, _BLOCK // count)
     out: dict[str, list[NDArray[np.float64]]] = {name: [] for name in statistics}
     for start in range(0, draws, block):
-        count = min(block, draws - start)
-        weights = generator.multinomial(nodes, np.full(nodes, 1.0 / nodes), size=count).astype(np.float64)
+        size = min(block, draws - start)
+        weights = generator.multinomial(count, np.full(count, 1.0 / count), size=size)[:, place].astype(np.float64)
         for name, values in statistics.items():
-            out[name].append(task.resampled(values, weights))
+            with np.errstate(invalid="ignore", divide="ignore"):
+                out[name].append(task.resampled(values, weights))
     return {name: np.concatenate(parts) for name, parts in out.items()}
 
 
@@ -87,11 +106,16 @@ def interval(draws: NDArray[np.float64]) -> list[float] | None:
     return [float(np.quantile(draws, q)) for q in (ALPHA / 2, 1 - ALPHA / 2)]
 
 
-def best_baseline(summary: list[dict[str, Any]], baselines: Sequence[str], metric: str, mode: str) -> str | None:
-    """The baseline with the best mean of a metric; None where there is none."""
+def best_baseline(runs: list[dict[str, Any]], baselines: Sequence[str], metric: str, mode: str) -> str | None:
+    """The baseline with the best mean of a metric, over the seeds that all of them have; None where there is none."""
     sign = 1.0 if mode == "max" else -1.0
-    means = {row["model"]: row["metrics"][metric]["mean"] for row in summary if row["model"] in baselines}
-    finite = {name: sign * mean for name, mean in means.items() if np.isfinite(mean)}
+    scores: dict[str, dict[int, float]] = {}
+    for run in runs:
+        if run["model"] in baselines:
+            scores.setdefault(run["model"], {})[run["seed"]] = sign * _number(run["metrics"][metric])
+    shared = set.intersection(*(set(seeds) for seeds in scores.values())) if scores else set()
+    means = {name: float(np.mean([own[seed] for seed in sorted(shared)])) for name, own in scores.items() if shared}
+    finite = {name: mean for name, mean in means.items() if np.isfinite(mean)}
     return max(finite, key=finite.__getitem__) if finite else None
 
 
@@ -123,8 +147,9 @@ def compare_to(
     Returns
     -------
     list of dict
-        ``model``, ``baseline``, ``metric``, ``mean_difference`` (model minus baseline), ``p_value`` (None for one
-        seed), ``n_seeds``, ``interval`` (over test nodes; None for metrics that are not monitored) and
+        ``model``, ``baseline``, ``metric``, ``mean_difference`` (model minus baseline), ``p_value`` (None as in
+        :func:`corrected_t_test`), ``n_seeds``, ``interval`` (over test nodes; None for metrics that are not monitored
+        and few nodes) and
         ``verdict``: ``better``, ``worse`` or ``within noise``.
     """
     value = {(run["model"], run["seed"]): run["metrics"] for run in runs}

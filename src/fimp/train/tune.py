@@ -256,6 +256,11 @@ def prepare(folder: Path, config: RunConfig, sources: list[Any], seeds: int) -> 
     if path.exists():
         found = _read(path)
         changed = [key for key in wanted if found.get(key) != wanted[key]]
+        if changed == ["digests"]:
+            raise FIMPError(
+                f"{folder}: its trials are of other data than {', '.join(map(str, sources))} hold now; put the data "
+                "back, or choose another --out"
+            )
         if changed:
             raise FIMPError(
                 f"{folder}: its trials had {changed[0]}={found.get(changed[0])}, this search has "
@@ -289,6 +294,7 @@ def _settings(config: RunConfig, sources: list[Any], seeds: int) -> dict[str, An
     return {
         "task": config.task,
         "sources": sources,
+        "digests": [replace(config, source=source).digest() for source in sources],
         "seeds": seeds,
         "data": asdict(config.data),
         "options": asdict(config.options),

@@ -94,7 +94,7 @@ def _alone(section: Section, run: FoundRun, view: View | None) -> None:
         return
     task, name = view.model.task, run.config.model
     metrics = task.score(view.outcome)
-    bounds = interval(bootstrap(task, {name: task.node_statistics(view.outcome)}, task.seed)[name])
+    bounds = interval(bootstrap(task, {name: task.node_statistics(view.outcome)}, task.units(view.outcome))[name])
     rows = [
         [label(metric), f"{value:.4f}", bounds_text(bounds) if metric == task.monitor else "–"]
         for metric, value in metrics.items()
