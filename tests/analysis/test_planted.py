@@ -78,5 +78,7 @@ def test_pairs_are_those_that_cells_and_model_know():
     adata = fimp.data.simulate.tissue(n_cells=20, n_genes=6, n_pairs=2)
     assert planted_pairs(adata, adata.var_names) == PAIRS
     assert planted_pairs(adata, ["Rec1", "Lig1", "Rec0"]) == PAIRS[1:]
+    adata.uns["planted_pairs"] = {"receptor": ["Rec0", "Rec1"], "ligand": ["Lig0"]}
+    assert planted_pairs(adata, adata.var_names) == []
     adata.uns["planted_pairs"] = "something else"
     assert planted_pairs(adata, adata.var_names) == []

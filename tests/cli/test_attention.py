@@ -94,6 +94,20 @@ def test_a_model_of_cell_types_tells_genes_by_class(run_cli, runs, tmp_path):
     assert set(pairs["sender"]) <= set(fimp.load(runs / "celltype").data.gene_names)
 
 
+def test_a_model_of_cell_types_is_asked_about_cells_without_types(run_cli, runs, tmp_path):
+    fimp.data.simulate.tissue(n_cells=60, seed=5).write_h5ad(tmp_path / "typed.h5ad")
+    bare = anndata.read_h5ad(tmp_path / "typed.h5ad")
+    bare.obs = bare.obs[[]]
+    bare.write_h5ad(tmp_path / "bare.h5ad")
+    arguments = ["attention", runs / "celltype", "--data", tmp_path / "bare.h5ad", "--draws", 1]
+    code, _, err = run_cli(*arguments, "--out", tmp_path / "o")
+    assert (code, err) == (0, "")
+    assert (tmp_path / "o" / "pairs.csv").is_file()
+    code, _, err = run_cli(*arguments, "--out", tmp_path / "p", "--label", "kind")
+    assert code == 2
+    assert "no obs column 'kind' for --label; there are none" in err
+
+
 def test_a_contrast_adds_difference_p_and_q(run_cli, runs, tmp_path):
     out = tmp_path / "o"
     code, text, err = run_cli(

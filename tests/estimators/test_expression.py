@@ -147,6 +147,17 @@ def test_zeros_make_imputation_possible(adata):
 def test_bad_options_and_folders_are_named(adata, tmp_path):
     with pytest.raises(FIMPError, match="'depth' is unknown"):
         fimp.ExpressionModel(adata, depth=3)
+    for option, value in (
+        *(("dim", 0), ("layers", 0), ("heads", 1.5), ("dropout", 1.0), ("attention_dropout", -0.1)),
+        *(("lr", -1.0), ("lr", float("nan")), ("weight_decay", -1.0), ("seed", -1), ("seed", 0.5)),
+    ):
+        with pytest.raises(FIMPError, match=f"{option}={value}"):
+            fimp.ExpressionModel(adata, **{option: value})
+    for other in (None, 5, adata.to_df()):
+        with pytest.raises(FIMPError, match=f"a {type(other).__name__} is no AnnData"):
+            fimp.ExpressionModel(other)
+    with pytest.raises(FIMPError, match="max_minutes=-1"):
+        fimp.ExpressionModel(adata, model="mlp").fit(max_minutes=-1)
     with pytest.raises(FIMPError, match="'nope' is unknown"):
         fimp.ExpressionModel(adata, model="nope")
     with pytest.raises(FIMPError, match=r"config\.yaml is missing"):

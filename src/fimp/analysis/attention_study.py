@@ -139,7 +139,9 @@ def attention_study(model: GraphModel, source: Any, options: AttentionOptions = 
     obs = read_obs(source, model.data) if _needs_obs(model, source, options) else None
     types = None
     if isinstance(model, CellModel) and obs is not None:
-        types = cell_types(obs, options.label or model.config.data.label, model.data.name)
+        # Other cells may not have the column that the model was trained to predict.
+        own = model.config.data.label if model.config.data.label in obs else None
+        types = cell_types(obs, options.label or own, model.data.name)
     choice = _choice(model, options, None if types is None else types[1])
     ledgers, sums, by_type = [], None, None
     if options.contrast is not None:

@@ -85,5 +85,5 @@ def named_column(obs: pd.DataFrame, column: str, name: str, flag: str) -> Coded:
         If there is none.
     """
     if column not in obs:
-        raise FIMPError(f"{name}: no obs column {column!r} for {flag}; there are {listed(obs.columns)}")
+        raise FIMPError(f"{name}: no obs column {column!r} for {flag}; there are {listed(obs.columns) or 'none'}")
     return encode(obs_column(obs, column, name)).used()

@@ -118,7 +118,10 @@ def planted_pairs(source: Any, genes: Collection[str]) -> list[tuple[str, str]]:
         pairs = adata.uns.get("planted_pairs")
         if not isinstance(pairs, Mapping) or not {"receptor", "ligand"} <= set(pairs):
             return []
-        found = [(str(a), str(b)) for a, b in zip(pairs["receptor"], pairs["ligand"], strict=True)]
+        receptors, ligands = list(pairs["receptor"]), list(pairs["ligand"])
+    if len(receptors) != len(ligands):  # somebody's own, not the simulator's
+        return []
+    found = [(str(a), str(b)) for a, b in zip(receptors, ligands, strict=True)]
     return [pair for pair in found if set(pair) <= set(genes)]
 
 

@@ -96,8 +96,13 @@ def open_source(source: AnnData | str | Path) -> Iterator[tuple[AnnData, str]]:
             yield adata, str(source)
         finally:
             close(adata)
-    else:
+    elif hasattr(source, "var_names"):
         yield source, "AnnData"
+    else:
+        raise FIMPError(
+            f"cells: a {type(source).__name__} is no AnnData; pass one, the path of an .h5ad file or .zarr store, or "
+            "the name of a dataset"
+        )
 
 
 def read_cells(adata: AnnData, options: CellOptions, name: str, stem: str, reference: CellReference | None) -> Cells:

@@ -70,6 +70,8 @@ class GraphModel(ABC):
     epochs: int
 
     def __init__(self, source: Any, model: str = "fimp-base", seed: int = 0, **options: Any) -> None:
+        if not isinstance(seed, (int, np.integer)) or seed < 0:
+            raise FIMPError(f"{type(self).__name__}: seed={seed!r}; use a whole number from 0 on")
         kind, choice = known_tasks()[self.task_name], resolve(model)
         groups = [kind.data_options, kind.options, TrainOptions, type(choice.hyperparameters)]
         chosen = [{f.name: options.pop(f.name) for f in fields(group) if f.name in options} for group in groups]
@@ -84,7 +86,7 @@ class GraphModel(ABC):
             train=TrainOptions(**chosen[2]),
             model=model,
             hyperparameters=replace(choice.hyperparameters, **chosen[3]),
-            seed=seed,
+            seed=int(seed),
             files=choice.files,
             threads=torch.get_num_threads(),
         )
@@ -122,10 +124,12 @@ class GraphModel(ABC):
         Raises
         ------
         FIMPError
-            If the model was loaded with nodes other than those it was trained on.
+            If the model was loaded with nodes other than those it was trained on, or a limit is not positive.
         """
         if not self.task.split:
             raise FIMPError(f"fit: this model was loaded for {self.data.name}; make a new one to train on it")
+        if max_minutes is not None and not max_minutes > 0.0:
+            raise FIMPError(f"fit: max_minutes={max_minutes!r}; use a positive number, or None for no limit")
         train = self.config.train if max_epochs is None else replace(self.config.train, epochs=max_epochs)
         budget = None if max_minutes is None else 60.0 * max_minutes
         fitted: Fitted = fit(self.task, self.choice, train, budget_seconds=budget)

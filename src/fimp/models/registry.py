@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 from torch import Tensor, nn
 
 from fimp.data.subgraph import Subgraph
@@ -58,6 +60,11 @@ class Hyperparameters:
         and :data:`ISOLATED` for every other one of several networks that are a model together.
     lr, weight_decay
         Peak learning rate and decoupled weight decay of AdamW.
+
+    Raises
+    ------
+    FIMPError
+        If a value is outside of its range.
     """
 
     dim: int = 128
@@ -69,6 +76,20 @@ class Hyperparameters:
     isolation: float | None = None
     lr: float = 1e-3
     weight_decay: float = 1e-2
+
+    def __post_init__(self) -> None:
+        for name in ("dim", "layers", "heads"):
+            value = getattr(self, name)
+            if not isinstance(value, (int, np.integer)) or value < 1:
+                raise FIMPError(f"{name}={value!r}: wanted a whole number of at least 1")
+        for name in ("dropout", "attention_dropout"):
+            value = getattr(self, name)
+            if value is not None and not 0.0 <= value < 1.0:
+                raise FIMPError(f"{name}={value!r}: wanted a probability below 1; use 0.1, for instance")
+        if not 0.0 < self.lr < math.inf:
+            raise FIMPError(f"lr={self.lr!r}: wanted a positive learning rate; use 0.001, for instance")
+        if not 0.0 <= self.weight_decay < math.inf:
+            raise FIMPError(f"weight_decay={self.weight_decay!r}: wanted 0 or more; use 0.01, for instance")
 
     @property
     def decided_dropout(self) -> float:
