@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import anndata
 import numpy as np
 import pytest
 import torch
@@ -7,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
 
+from fimp.data import simulate
 from fimp.data.cells import CellOptions, load_cells, to_scipy
 from fimp.data.graphs import delaunay_graph, expression_graph, knn_graph
 from fimp.errors import FIMPError
@@ -259,3 +261,23 @@ def test_all_cells_of_few_counts_are_refused_but_a_trained_model_reads_them(smal
     refused(small_adata, CellOptions(min_counts=10**6), "1000000 counts or more", "--min-counts")
     reference = load_cells(small_adata).reference
     assert load_cells(small_adata[:1], CellOptions(min_counts=10**6), reference=reference).x.to_dense().sum() == 0
+
+
+def test_a_panel_is_not_compared_with_a_transcriptome_in_silence():
+    panel = simulate.tissue(n_cells=60, seed=3)
+    model_of = load_cells(panel).reference
+    assert model_of.share == pytest.approx(1.0)
+    others = np.random.default_rng(0).poisson(20.0, (60, 200)).astype(np.float32)
+    both = sparse.hstack([panel.X, others], format="csr")
+    whole = anndata.AnnData(both, obsm={"spatial": panel.obsm["spatial"]})
+    whole.var_names = [*panel.var_names, *(f"other{index}" for index in range(200))]
+    remark = "values of the two do not compare"
+    notes = " ".join(load_cells(whole, reference=model_of).notes)
+    assert remark in notes
+    assert "held 100% where it was trained" in notes
+    # The other way round, and where nothing is amiss.
+    few = load_cells(whole, CellOptions(genes=24)).reference
+    assert few.share < 0.5
+    assert remark in " ".join(load_cells(whole[:, list(few.gene_names)].copy(), reference=few).notes)
+    assert remark not in " ".join(load_cells(whole, reference=few).notes)
+    assert remark not in " ".join(load_cells(panel, reference=model_of).notes)

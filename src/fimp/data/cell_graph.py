@@ -27,11 +27,15 @@ class CellReference:
         Total that the counts of a cell are scaled to; None where values are not counts.
     classes
         Names of its classes; None where it does not classify.
+    share
+        Share of a cell's counts that its genes had in training (:func:`fimp.data.matrix.kept_share`); None where
+        values are not counts.
     """
 
     gene_names: tuple[str, ...]
     target_total: float | None
     classes: tuple[str, ...] | None = None
+    share: float | None = None
 
     def __post_init__(self) -> None:
         # A stored configuration gives lists back.
@@ -86,8 +90,8 @@ class CellGraph(Data):  # type: ignore[misc]
     @property
     def reference(self) -> CellReference:
         """What a model trained on this graph needs to read other cells: ``load_cells(..., reference=)``."""
-        classes = self.classes
-        return CellReference(tuple(self.gene_names), self.target_total, None if classes is None else tuple(classes))
+        classes = None if self.classes is None else tuple(self.classes)
+        return CellReference(tuple(self.gene_names), self.target_total, classes, self._optional("share"))
 
 
 def to_torch(values: sparse.csr_matrix) -> Tensor:

@@ -18,7 +18,7 @@ from fimp.data.disk_matrix import DiskMatrix, Values, row_blocks, take_rows
 from fimp.data.genes import most_variable, take_genes
 from fimp.data.joining import join_cells, stems
 from fimp.data.labels import classes_of, known_classes
-from fimp.data.matrix import median_total, normalize_counts, silence
+from fimp.data.matrix import kept_share, median_total, normalize_counts, silence
 from fimp.data.neighbors import neighbor_edges
 from fimp.data.options import CellOptions
 from fimp.data.reading import Cells, open_source, read_cells
@@ -28,6 +28,9 @@ from fimp.errors import FIMPError
 
 if TYPE_CHECKING:
     from anndata import AnnData
+
+#: By what factor the share of a model's genes in a cell's counts may differ from that in training, without a remark.
+_OTHER_SHARE = 2.0
 
 __all__ = ["CellGraph", "CellOptions", "CellReference", "load_cells", "to_scipy", "to_torch"]
 
@@ -175,6 +178,14 @@ def _new(
 def _known(cells: Cells, options: CellOptions, reference: CellReference) -> CellGraph:
     """A graph of cells for a trained model."""
     values, scale, notes = _normalised(cells, reference.target_total, "the total that the model was trained with")
+    if reference.target_total is not None and reference.share:
+        found = kept_share(values, reference.target_total)
+        if not reference.share / _OTHER_SHARE <= found <= reference.share * _OTHER_SHARE:
+            notes.append(
+                f"the model's genes hold {found:.0%} of a cell's counts here and held {reference.share:.0%} where it "
+                "was trained, so that values of the two do not compare; give cells with all genes that were measured "
+                "there, and no others"
+            )
     y = classes = None
     if reference.classes is not None:
         classes = list(reference.classes)
@@ -227,6 +238,7 @@ def _graph(
         edge_index=edge_index,
         **{key: None if array is None else torch.from_numpy(array) for key, array in arrays.items()},
         target_total=target,
+        share=None if target is None else kept_share(values, target),
         section_names=None if cells.section is None else cells.section.names,
         classes=classes,
         num_nodes=len(cells.index),

@@ -179,6 +179,21 @@ def median_total(counts: Values) -> float:
     return float(np.median(total[total > 0])) if (total > 0).any() else 0.0
 
 
+def kept_share(values: Values, target: float) -> float:
+    """Share of a cell's counts that some genes have, in the median of the cells that have any; 0 where none has.
+
+    Parameters
+    ----------
+    values
+        What :func:`normalize_counts` made of these genes' counts, ``[N, G]``.
+    target
+        Total that the counts of all genes were scaled to.
+    """
+    sums = [np.asarray(block.expm1().sum(axis=1), dtype=np.float64).ravel() for _, block in row_blocks(values)]
+    total = np.concatenate([np.zeros(0), *sums])
+    return float(np.median(total[total > 0])) / target if (total > 0).any() else 0.0
+
+
 def silence(counts: Values, least: int, total: NDArray[np.float64] | None = None) -> tuple[Values, int]:
     """Take away the counts of cells that have too few.
 
