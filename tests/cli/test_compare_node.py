@@ -6,6 +6,7 @@ import torch
 from torch_geometric.data import Data
 
 from fimp.data import write_nodes
+from fimp.data.splits import random_split
 from fimp.train.runs import RunConfig
 
 
@@ -76,3 +77,18 @@ def test_bad_input_is_one_line(run_cli, graph_file, tmp_path, source, more, word
     assert outcome.err.count("\n") == 1
     assert words in outcome.err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_split_of_any_seed_that_cannot_be_scored_is_refused_before_training(run_cli, tmp_path):
+    # Labels of which seed 0 puts both classes into training and validation, and seed 1 does not.
+    rng, n = np.random.default_rng(0), 40
+    (train, val, _), (_, lacking, _) = (random_split(n, seed) for seed in (0, 1))
+    y = np.zeros(n, dtype=np.int64)
+    y[np.setdiff1d(train, lacking)[:4]] = y[np.setdiff1d(val, lacking)[0]] = 1
+    np.savez(tmp_path / "g.npz", x=rng.normal(size=(n, 4)), edge_index=np.stack([np.arange(n), np.arange(n) ^ 1]), y=y)
+    arguments = ["compare", "node", "--data", tmp_path / "g.npz", "--models", "mlp", "--epochs", 1, "--jobs", 1]
+    assert run_cli(*arguments, "--seeds", 1, "--out", tmp_path / "one")[0] == 0
+    code, _, err = run_cli(*arguments, "--seeds", 2, "--out", tmp_path / "two")
+    assert code == 2
+    assert "part of seed 1 has nodes of class 0 only" in err
+    assert not (tmp_path / "two").exists()

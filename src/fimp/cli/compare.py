@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -85,6 +86,9 @@ def compare(
     )
     # What does not fit the data must come to light before earlier results are replaced.
     task = config.make_task(config.read())
+    for seed in range(1, seeds):
+        # Another split may be one that cannot be scored.
+        replace(config, seed=seed).make_task(config.read())
     choices = task.rows(choices)
     if tuned is not None:
         choices = apply_tuned(choices, tuned, setup.task)
