@@ -117,7 +117,7 @@ def test_delaunay_of_a_square_with_its_centre():
     ids=["line", "point", "two", "plane"],
 )
 def test_delaunay_without_a_triangulation_is_refused_with_a_remedy(positions):
-    with pytest.raises(FIMPError, match=r"--graph delaunay: .* use --graph knn"):
+    with pytest.raises(FIMPError, match=r"--graph delaunay: .* train with --graph knn"):
         delaunay_graph(positions)
 
 

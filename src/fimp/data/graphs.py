@@ -78,7 +78,7 @@ def delaunay_graph(positions: NDArray[np.floating]) -> Tensor:
     except (QhullError, ValueError) as error:
         raise FIMPError(
             f"--graph delaunay: {len(positions)} nodes in {positions.shape[1]}-D have no triangulation "
-            "(too few, or on one line or plane); use --graph knn"
+            "(too few, or on one line or plane); train with --graph knn"
         ) from error
     corners = range(simplices.shape[1])
     pairs = np.concatenate([simplices[:, [a, b]] for a in corners for b in corners if a != b])

@@ -50,7 +50,10 @@ def neighbor_edges(cells: Cells, values: Values, options: CellOptions) -> tuple[
         )
         return _per_section(count, section, lambda rows: graphs.expression_graph(values[rows], k)), [note]
     if positions is None:
-        raise FIMPError(f"{cells.name}: --graph {options.graph} needs coordinates in {where}; use --graph expression")
+        raise FIMPError(
+            f"{cells.name}: --graph {options.graph} needs coordinates in {where}; add them, or train with --graph "
+            "expression"
+        )
     if options.graph == "delaunay":
         edges = _per_section(count, section, lambda rows: _delaunay(positions[rows], rows, cells))
         return edges, [f"graph: Delaunay of {where}"]
