@@ -64,6 +64,12 @@ def test_the_table_has_a_row_per_model_and_the_best_in_bold(results):
     assert "- settings that are not the defaults: fraction=0.5; a: lr=0.1" in text
     assert "| a | -0.3000 | -0.3500 to -0.2500 | < 0.001 | worse |" in text
     assert verdicts(results) == ["a against b, r2: -0.3000 [-0.3500 to -0.2500], p < 0.001: worse"]
+    for entry in results["comparisons"]:
+        entry["p_value"] = None
+    assert verdicts(results) == ["a against b, r2: -0.3000 [-0.3500 to -0.2500], no p-value: worse"]
+    for entry in results["comparisons"]:
+        entry["n_seeds"] = 1
+    assert verdicts(results) == ["a against b, r2: -0.3000 [-0.3500 to -0.2500], one seed: worse"]
     results["summary"][0]["n_seeds"] = 1
     assert cell(results["summary"][0], "r2") == "0.1000"
 

@@ -76,8 +76,13 @@ def monitored(results: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _evidence(entry: dict[str, Any]) -> str:
-    p_value = "one seed" if entry["p_value"] is None else f"p {p_text(entry['p_value'])}"
+    p_value = without_p(entry) if entry["p_value"] is None else f"p {p_text(entry['p_value'])}"
     return f"{entry['mean_difference']:+.4f} [{interval_text(entry)}], {p_value}"
+
+
+def without_p(entry: dict[str, Any]) -> str:
+    """What stands where a comparison has no p-value."""
+    return "one seed" if entry["n_seeds"] == 1 else "no p-value"
 
 
 def interval_text(entry: dict[str, Any]) -> str:

@@ -17,7 +17,7 @@ from fimp.analysis.report.predictions import prediction_section
 from fimp.analysis.report.scores import bounds_text, label, score_section, training_section
 from fimp.analysis.report.settings import reproduction_section, settings_section
 from fimp.analysis.report.view import View
-from fimp.analysis.tables import interval_text, monitored, p_text
+from fimp.analysis.tables import interval_text, monitored, p_text, without_p
 from fimp.errors import FIMPError
 from fimp.models.checkpoints import short_name
 from fimp.tasks.base import Task
@@ -106,7 +106,7 @@ def _lead(run: FoundRun) -> str:
     known += [] if entry["p_value"] is None else [f"p {p_text(entry['p_value'])} over {entry['n_seeds']} seeds"]
     verdict = "which is within noise" if entry["verdict"] == "within noise" else f"which is {entry['verdict']}"
     baseline, difference = short_name(entry["baseline"]), entry["mean_difference"]
-    evidence = "; ".join(known) or "one seed"
+    evidence = "; ".join(known) or without_p(entry)
     return f"{said}. Against {baseline}, the best baseline, that is {difference:+.4f} ({evidence}), {verdict}."
 
 
