@@ -33,6 +33,7 @@ def test_a_graph_comes_back_from_a_file(small_adata, tmp_path, make):
     for key in ("scale", "edge_index", "pos", "section", "held_out", "y", "cell_index"):
         one, other = getattr(again, key, None), getattr(data, key, None)
         assert one is None if other is None else torch.equal(one, other) and one.dtype == other.dtype
+    assert again.get("share") == data.get("share")
     for key in ("target_total", "section_names", "classes", "gene_names", "name", "notes"):
         assert getattr(again, key) == getattr(data, key)
     stored = set(pack(data))

@@ -72,6 +72,7 @@ def load_cells(
           :class:`fimp.data.disk_matrix.DiskMatrix` of the same where they stay on disk
         - ``scale``: factor of each cell's counts before log1p ``[N]`` float64, or None where values are not counts
         - ``target_total``: total that counts are scaled to, the median of the cells outside test sections, or None
+        - ``share``: share of a cell's counts that these genes have, in the median, or None
         - ``edge_index``: ``[2, E]``, source in row 0; no edge crosses sections
         - ``pos``: coordinates ``[N, 2 or 3]`` float64, or None
         - ``section``, ``section_names``: section of each cell ``[N]`` int64 (-1: in none) and names, or None

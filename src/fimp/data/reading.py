@@ -87,7 +87,13 @@ class Cells:
 
 @contextmanager
 def open_source(source: AnnData | str | Path) -> Iterator[tuple[AnnData, str]]:
-    """An AnnData and its name: one in memory, the path of an .h5ad file or .zarr store, or the name of a dataset."""
+    """An AnnData and its name: one in memory, the path of an .h5ad file or .zarr store, or the name of a dataset.
+
+    Raises
+    ------
+    FIMPError
+        If it is none of these, or cannot be read.
+    """
     if isinstance(source, str) and source in DATASETS and not Path(source).exists():
         yield load_dataset(source), source
     elif isinstance(source, (str, Path)):

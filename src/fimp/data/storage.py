@@ -14,6 +14,7 @@ from fimp.errors import FIMPError
 _ATTRIBUTES = (
     "scale",
     "target_total",
+    "share",
     "edge_index",
     "pos",
     "section",
