@@ -59,7 +59,7 @@ def load(path: str | Path, adata: Any = None) -> GraphModel:
     Raises
     ------
     FIMPError
-        If the folder is no run, its weights do not fit, or its data cannot be found.
+        If the folder is no run, its weights do not fit, or its data cannot be found or changed since.
     """
     return estimator_of(path).load(path, adata)
 

@@ -297,9 +297,11 @@ def _differing(now: Any, usual: Any = None) -> list[str]:
     """Fields of a dataclass that differ from those of another, or from their defaults where they have one."""
     out = []
     for own in fields(now):
+        if usual is not None:
+            default = getattr(usual, own.name)
+        else:
+            default = own.default if own.default_factory is MISSING else own.default_factory()
         value = getattr(now, own.name)
-        default = own.default_factory() if own.default_factory is not MISSING else own.default
-        default = default if usual is None else getattr(usual, own.name)
         if default is not MISSING and value != default:
             out.append(f"{own.name}={value}")
     return out
